@@ -1,0 +1,1 @@
+"""Model bundles: what a model is on disk, how it is found, checked and loaded."""

@@ -1,0 +1,176 @@
+"""Finding, checking, writing and loading model bundles.
+
+A bundle is a folder: `configs/metadata.json`, `models/NAME.safetensors` for each network, `docs/README.md` (the
+model card) and `LICENSE`. Weights are safetensors and their SHA-256 is pinned in the metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, WeightsError
+from ..resources import resource_folder
+from .description import ModelDescription, description_to_metadata, read_description
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..networks.autoencoder import VectorQuantizedAutoencoder
+    from ..networks.control import ControlNetwork
+    from ..networks.denoiser import DenoisingUNet
+
+
+@dataclass
+class ModelBundle:
+    """A loaded model: its description and its networks on a device, in evaluation mode."""
+
+    description: ModelDescription
+    folder: Path
+    device: torch.device
+    autoencoder: VectorQuantizedAutoencoder
+    denoiser: DenoisingUNet
+    control: ControlNetwork | None
+
+
+def user_model_folder() -> Path:
+    """Where imported and downloaded models of this user lie."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("MedLoRDSlicer", appauthor=False)) / "Models"
+
+
+def list_models() -> dict[str, Path]:
+    """All installed models by id: the bundled ones and the user's."""
+    models = {}
+    for place in (resource_folder() / "Models", user_model_folder()):
+        if place.is_dir():
+            for folder in sorted(place.iterdir()):
+                if (folder / "configs" / "metadata.json").is_file():
+                    models[folder.name] = folder
+    return models
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder of a model given by its id or by a folder; raises `InputError` naming the known ids."""
+    folder = Path(model)
+    if (folder / "configs" / "metadata.json").is_file():
+        return folder.resolve()
+    models = list_models()
+    if str(model) not in models:
+        raise InputError(
+            f"There is no model '{model}'; installed are {', '.join(models) or 'none'}. "
+            "Give one of them or a bundle's folder."
+        )
+    return models[str(model)]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as hexadecimal text."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def verify_bundle(folder: Path) -> ModelDescription:
+    """Read the description and compare every weight file with its hash; raises `WeightsError` naming the file."""
+    description = read_description(folder)
+    for name, expected in description.weights_sha256.items():
+        path = folder / name
+        if not path.is_file():
+            raise WeightsError(
+                f"The weight file {name} of model '{description.id}' is missing; install the model again."
+            )
+        found = sha256_of(path)
+        if found != expected:
+            raise WeightsError(
+                f"The weight file {name} of model '{description.id}' is damaged: its SHA-256 is {found[:12]}..., "
+                f"{expected[:12]}... was expected; install the model again."
+            )
+    return description
+
+
+def load_bundle(model: str | Path, device: str | torch.device = "cpu") -> ModelBundle:
+    """Verify and load a model; its weights become float32 (autocast lowers the precision where a run asks for it).
+
+    Raises `InputError` for an unknown model, `WeightsError` for missing or damaged files.
+    """
+    import torch
+
+    from ..networks.build import build_autoencoder, build_control, build_denoiser
+
+    folder = find_model(model)
+    description = verify_bundle(folder)
+    configs, device = description.networks, torch.device(device)
+    networks: dict[str, Any] = {
+        "autoencoder": build_autoencoder(configs["autoencoder"]),
+        "denoiser": build_denoiser(configs["denoiser"]),
+        "control": build_control(configs["control"], configs["denoiser"]) if "control" in configs else None,
+    }
+    for name, network in networks.items():
+        if network is not None:
+            _load_weights(network, folder / "models" / f"{name}.safetensors", description.id)
+            network.to(device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)
+    return ModelBundle(description, folder, device, **networks)
+
+
+def _load_weights(network: torch.nn.Module, path: Path, model: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path.name} of model '{model}' cannot be read ({error}); install the model again."
+        ) from error
+    missing, unexpected = network.load_state_dict(
+        {key: value.float() for key, value in tensors.items()}, strict=False
+    )
+    if missing or unexpected:
+        raise WeightsError(
+            f"{path.name} of model '{model}' does not fit its configuration (missing {next(iter(missing), 'none')}, "
+            f"unexpected {next(iter(unexpected), 'none')}); install the model again."
+        )
+
+
+def write_bundle(
+    folder: Path,
+    networks: Mapping[str, torch.nn.Module],
+    settings: Mapping[str, Any],
+    monai_metadata: Mapping[str, Any],
+    *,
+    card: str,
+    licence_text: str,
+    half_precision: bool = True,
+) -> ModelDescription:
+    """Write a bundle into `folder` (created; must not hold one yet) and return its description.
+
+    `settings` are the fields of `ModelDescription` without the hashes; `networks` are stored as float16 when
+    `half_precision`, except the codebook and its statistics, whose rounding would move the codes.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    if (folder / "configs").exists():
+        raise InputError(f"{folder} holds a model already; choose another folder or delete it first.")
+    for name in ("configs", "models", "docs"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    hashes = {}
+    for name, network in networks.items():
+        tensors = {}
+        for key, value in network.state_dict().items():
+            half = half_precision and value.is_floating_point() and "quantizer" not in key
+            tensors[key] = value.detach().cpu().to(torch.float16 if half else value.dtype).contiguous()
+        path = folder / "models" / f"{name}.safetensors"
+        save_file(tensors, path)
+        hashes[f"models/{name}.safetensors"] = sha256_of(path)
+    description = ModelDescription(**settings, weights_sha256=hashes)
+    metadata = description_to_metadata(description, monai_metadata)
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    (folder / "docs" / "README.md").write_text(card, encoding="utf-8")
+    (folder / "LICENSE").write_text(licence_text, encoding="utf-8")
+    return description

@@ -1,0 +1,89 @@
+"""What a model bundle says of itself: `configs/metadata.json` in MONAI-bundle layout, with a section `medlord`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import WeightsError
+from ..volumes import Grid
+
+FORMAT = 1
+NETWORKS = ("autoencoder", "denoiser", "control")
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A latent diffusion model, as far as it must be known to run it.
+
+    networks          constructor dictionaries of the networks (`medlord.networks.build`); "control" may be missing
+    weights_sha256    hash of every weight file, by its path within the bundle
+    schedule          noise schedule (`NoiseSchedule.to_dict`); `prediction_type` is what the denoiser predicts
+    scale_factor      latents are multiplied by it before diffusion
+    grid_shape        native voxels (i, j, k); spacing_mm along them; orientation such as "RAS"
+    conditions        names of the masks, in channel order
+    attributes        image-level attributes and their values, e.g. {"contrast_phase": ["native", ...]}
+    window_hu         HU that the network sees as -1 and 1
+    """
+
+    id: str
+    version: str
+    networks: dict[str, dict]
+    weights_sha256: dict[str, str]
+    schedule: dict
+    prediction_type: str
+    scale_factor: float
+    grid_shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    conditions: list[str]
+    attributes: dict[str, list[str]]
+    window_hu: tuple[float, float]
+    licence: str
+    title: str = ""
+    training: dict = field(default_factory=dict)
+
+    def grid_at(self, center_ras_mm: Any) -> Grid:
+        """The native grid with its middle at a world position (RAS mm)."""
+        return Grid.centered(
+            self.grid_shape, self.spacing_mm, tuple(float(x) for x in center_ras_mm), self.orientation
+        )
+
+    @property
+    def default_attributes(self) -> dict[str, str]:
+        """The first value of every attribute: what a run takes when nothing was chosen."""
+        return {name: values[0] for name, values in self.attributes.items()}
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Read `configs/metadata.json` of a bundle; raises `WeightsError` when missing, damaged or of another format."""
+    path = folder / "configs" / "metadata.json"
+    if not path.is_file():
+        raise WeightsError(
+            f"{folder.name} is no model bundle: configs/metadata.json is missing; import the model again."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))["medlord"]
+        if content["format"] != FORMAT:
+            raise WeightsError(
+                f"The bundle {folder.name} has format {content['format']}, this program reads {FORMAT}; "
+                "update the program."
+            )
+        fields = {key: content[key] for key in ModelDescription.__dataclass_fields__ if key in content}
+        for name in ("grid_shape", "spacing_mm", "window_hu"):
+            fields[name] = tuple(fields[name])
+        return ModelDescription(**fields)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"configs/metadata.json of {folder.name} cannot be read ({type(error).__name__}: {error}); "
+            "import the model again."
+        ) from error
+
+
+def description_to_metadata(description: ModelDescription, monai: Mapping[str, Any]) -> dict:
+    """The whole metadata file: MONAI's keys (version, authors, ...) with the section `medlord`."""
+    content = {name: getattr(description, name) for name in ModelDescription.__dataclass_fields__}
+    return {**monai, "medlord": {"format": FORMAT, **content}}

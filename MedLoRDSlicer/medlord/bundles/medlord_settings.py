@@ -1,0 +1,154 @@
+"""What MedLoRD's YAML configurations and explicit options say where weights say nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..sampling import PREDICTION_TYPES, NoiseSchedule
+from ..training.config import load_config
+
+Config = dict[str, Any] | str | Path
+
+_SCHEDULER_KEYS = {
+    "schedule",
+    "num_train_timesteps",
+    "prediction_type",
+    "beta_start",
+    "beta_end",
+    "clip_sample",
+}
+_SCHEDULE_KINDS = {"cosine": "cosine", "linear_beta": "linear", "scaled_linear_beta": "scaled_linear"}
+
+
+@dataclass
+class Settings:
+    """Values for `what` from options, else the configuration, else a default; `sources` remembers which."""
+
+    what: str
+    parameters: dict[str, Any]
+    options: dict[str, Any]
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def required(self, name: str, stands_as: str | None = None) -> Any:
+        """The value of `name`, written `stands_as` in the configuration; InputError when nothing gives it."""
+        value = self.optional(name, None, stands_as)
+        if value is None:
+            raise InputError(
+                f"Nothing says {stands_as or name} of the {self.what}: neither the weights nor the configuration; "
+                "add it to the configuration or give it as an option."
+            )
+        return value
+
+    def optional(self, name: str, default: Any, stands_as: str | None = None) -> Any:
+        """The value of `name`, or `default`; an entry without a value counts as absent."""
+        for source, values in (("option", self.options), ("configuration", self.parameters)):
+            if values.get(stands_as or name) is not None:
+                self.sources[name] = source
+                return values[stands_as or name]
+        self.sources[name] = "default"
+        return default
+
+
+def network_settings(
+    what: str,
+    config: Config,
+    sections: tuple[tuple[str, ...], ...],
+    keys: set[str],
+    options: dict[str, Any] | None,
+    allowed_options: set[str],
+) -> Settings:
+    """Settings from the `params` of the first of `sections` that the configuration has.
+
+    Raises InputError for a configuration without them, keys outside `keys` and options outside `allowed_options`.
+    """
+    config = read(config)
+    parameters = section(config, tuple((*section, "params") for section in sections))
+    if parameters is None:
+        names = ", ".join(".".join((*section, "params")) for section in sections)
+        raise InputError(
+            f"The {what} configuration has none of the sections {names}; give the file it was trained with."
+        )
+    _known(what, parameters, keys)
+    if parameters.get("spatial_dims", 3) != 3:
+        raise InputError(
+            f"The {what} has {parameters['spatial_dims']} spatial dimensions; only 3 are supported."
+        )
+    return Settings(what, parameters, _known(what, options or {}, allowed_options))
+
+
+def read(config: Config) -> dict[str, Any]:
+    """A configuration that is given as such or as the path of a YAML file."""
+    return config if isinstance(config, dict) else load_config(config)
+
+
+def section(config: dict[str, Any], paths: tuple[tuple[str, ...], ...]) -> Any:
+    """What stands at the first of `paths` that exists; None when none does."""
+    for path in paths:
+        found: Any = config
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        if found is not None:
+            return found
+    return None
+
+
+def _known(what: str, values: dict[str, Any], keys: set[str]) -> dict[str, Any]:
+    unknown = sorted(set(values) - keys)
+    if unknown:
+        raise InputError(
+            f"The {what} has the unknown setting {unknown[0]!r}; known are {', '.join(sorted(keys))}."
+        )
+    return values
+
+
+def diffusion_settings(config: Config, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Noise schedule, prediction type and latent scale factor from a diffusion trainer's configuration.
+
+    Returns {"schedule": for `NoiseSchedule.from_dict`, "prediction_type", "scale_factor", "sources"}. `options` may
+    give `schedule`, `num_train_timesteps`, `prediction_type`, `scale_factor`; none of them stands in a checkpoint.
+    """
+    config = read(config)
+    parameters = dict(section(config, (("scheduler",), ("ldm", "scheduler"))) or {})
+    _known("noise schedule", parameters, _SCHEDULER_KEYS)
+    if parameters.get("clip_sample"):
+        raise InputError(
+            "The noise schedule clips its samples (clip_sample), which MedLoRD does not; remove it."
+        )
+    training = section(config, (("training",),)) or {}
+    parameters["scale_factor"] = training.get("scale_factor", section(config, (("ldm", "scale_factor"),)))
+    allowed = {"schedule", "num_train_timesteps", "prediction_type", "scale_factor"}
+    settings = Settings("diffusion model", parameters, _known("diffusion model", options or {}, allowed))
+    name = settings.required("schedule")
+    if name not in _SCHEDULE_KINDS:
+        raise InputError(
+            f"Unknown noise schedule {name!r}; known are {', '.join(_SCHEDULE_KINDS)}: choose one."
+        )
+    prediction = settings.required("prediction_type")
+    if prediction not in PREDICTION_TYPES:
+        raise InputError(f"Unknown prediction type {prediction!r}; known are {', '.join(PREDICTION_TYPES)}.")
+    scale = settings.required("scale_factor")
+    if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+        raise InputError(
+            f"The scale factor is {scale!r}; it must be a positive number (1/std of the latents)."
+        )
+    return {
+        "schedule": medlord_schedule(name, settings.required("num_train_timesteps"), parameters).to_dict(),
+        "prediction_type": prediction,
+        "scale_factor": float(scale),
+        "sources": settings.sources,
+    }
+
+
+def medlord_schedule(
+    name: str, training_steps: int, parameters: dict[str, Any] | None = None
+) -> NoiseSchedule:
+    """Schedule by MedLoRD's name ("cosine", "linear_beta", "scaled_linear_beta").
+
+    Its cosine tables are float64, the others float32; `parameters` may give beta_start and beta_end.
+    """
+    limits = {key: (parameters or {})[key] for key in ("beta_start", "beta_end") if key in (parameters or {})}
+    precision = "float64" if name == "cosine" else "float32"
+    return NoiseSchedule(training_steps, _SCHEDULE_KINDS[name], table_precision=precision, **limits)

@@ -1,0 +1,326 @@
+"""Import of MedLoRD's files: every layout, strict names, and refusal of what no file says.
+
+The files are written here, under MedLoRD's names, from networks of this engine; that the names are right is what the
+interoperability folder shows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from medlord.bundles import medlord_import
+from medlord.bundles.medlord_settings import diffusion_settings
+from medlord.errors import InputError, WeightsError
+from medlord.networks.build import build_autoencoder, build_control, build_denoiser
+
+DENOISER = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "channels": [4, 8],
+    "num_res_blocks": [1, 1],
+    "attention_levels": [False, True],
+    "resblock_updown": False,
+    "include_fc": False,
+    "output_activation": "none",
+    "norm_num_groups": 4,
+    "num_head_channels": [0, 4],
+    "norm_eps": 1e-6,
+}
+DENOISER_YAML = {
+    "model": {
+        "params": {
+            "spatial_dims": 3,
+            "norm_num_groups": 4,
+            "num_head_channels": [0, 4],
+            "num_channels": [4, 8],
+        }
+    },
+    "scheduler": {"schedule": "cosine", "num_train_timesteps": 30, "prediction_type": "v_prediction"},
+    "training": {"scale_factor": 1.5},
+}
+CONTROL = {
+    "condition_channels": 2,
+    "embedding_channels": [2, 4],
+    "embedding_strides": [2, 2],
+    "norm_num_groups": 2,
+    "num_head_channels": [0, 2],
+    "with_transformers": True,
+}
+CONTROL_YAML = {
+    "controlnet": {
+        "condition_keys": ["lung", "heart"],
+        "params": {"r": 0.5, "norm_num_groups": 2, "num_head_channels": [0, 2], "initial_stride": 2},
+    }
+}
+AUTOENCODER = {"channels": [4, 6], "num_res_layers": 1, "strides": 2, "num_embeddings": 8, "embedding_dim": 3}
+AUTOENCODER_YAML = {
+    "model": {"params": {"downsample_parameters": [[2, 4, 1, 1]] * 2, "upsample_parameters": [2, 4, 1, 1, 0]}}
+}
+
+
+def randomised(network, seed: int = 0):
+    """Every weight random, also those that start at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.state_dict().values():
+            weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    return network.eval()
+
+
+def under_their_names(network, activation: str = "silu") -> dict[str, torch.Tensor]:
+    """State dict as MedLoRD stores it, with the projections that it never applies."""
+    stored = {}
+    for name, weight in network.state_dict().items():
+        name = re.sub(r"(attentions\.\d+|attention)\.attn\.", r"\1.", name)
+        name = name.replace(".out_proj.", ".to_out.0.").replace(".postconv.", ".conv.")
+        if activation == "none":
+            name = name.replace("out.2.conv.", "out.1.conv.")
+        stored[name] = weight.clone()
+        if re.search(r"(attentions\.\d+|attention)\.to_q\.weight$", name):
+            stored[name.replace("to_q", "proj_attn")] = torch.full_like(weight, 9.0)
+    return stored
+
+
+def saved(path, content):
+    """The content as a checkpoint file."""
+    torch.save(content, path)
+    return path
+
+
+def wrapped(tensors: dict) -> dict:
+    """Names as data-parallel training stores them."""
+    return {f"module.{name}": weight for name, weight in tensors.items()}
+
+
+LAYOUTS = {
+    "trainer": lambda raw, average: {"model": raw, "optimizer": {"state": {}}, "ema": {"shadow": average}},
+    "trainer, no average": lambda raw, average: {"epoch": 3, "best_loss": 0.1, "model": raw, "ema": None},
+    "legacy": lambda raw, average: {"epoch": 3, "diffusion": wrapped(raw), "best_loss": 1.0},
+    "bare": lambda raw, average: wrapped(raw),
+    "average only": lambda raw, average: {"ema": {"decay": 0.9, "shadow": wrapped(average)}},
+}
+
+
+@pytest.mark.parametrize("activation", ["none", "silu"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_denoisers_of_every_layout_and_generation(tmp_path, layout, activation):
+    """The imported network predicts what the stored one does; unapplied projections are left out and listed."""
+    networks = [
+        randomised(build_denoiser({**DENOISER, "output_activation": activation}), seed) for seed in (1, 2)
+    ]
+    stored = [under_their_names(network, activation) for network in networks]
+    path = saved(tmp_path / "best_model.pth", LAYOUTS[layout](*stored))
+    weights = "ema" if layout in ("trainer", "average only") else "model"
+    imported = medlord_import.import_denoiser(path, DENOISER_YAML, weights)
+    x, steps = torch.randn(1, 3, 4, 4, 4), torch.tensor([3])
+    with torch.no_grad():
+        expected = networks[weights == "ema"](x, steps)
+        torch.testing.assert_close(imported.network(x, steps), expected)
+    assert imported.description["config"] == {**DENOISER, "output_activation": activation}
+    assert imported.description["weights"] == weights
+    assert len(imported.description["left_out"]) == 4
+    assert json.loads(json.dumps(imported.description)) == imported.description
+
+
+def control_files(tmp_path):
+    """(denoiser description's configuration, ControlNet file, network in it)."""
+    network = randomised(build_control(CONTROL, DENOISER))
+    return saved(tmp_path / "control.pth", {"model": under_their_names(network), "ema": None}), network
+
+
+def test_control_with_its_conditions(tmp_path):
+    """Widths, transformers and the order of the masks come back."""
+    path, network = control_files(tmp_path)
+    imported = medlord_import.import_control(path, CONTROL_YAML, DENOISER)
+    x, steps, masks = torch.randn(1, 3, 4, 4, 4), torch.tensor([3]), torch.rand(1, 2, 16, 16, 16)
+    with torch.no_grad():
+        got = imported.network(x, steps, imported.network.embed_condition(masks))
+        expected = network(x, steps, network.embed_condition(masks))
+    torch.testing.assert_close(got[1], expected[1])
+    assert imported.description["conditions"] == ["lung", "heart"]
+    assert imported.description["config"]["channels"] == [2, 4]
+    again = build_control(json.loads(json.dumps(imported.description["config"])), DENOISER)
+    again.load_state_dict(imported.network.state_dict(), strict=True)
+
+
+def test_control_refuses_another_denoiser_and_missing_names(tmp_path):
+    """It belongs to one U-Net; the order of masks and the first stride stand in no weight."""
+    path, _ = control_files(tmp_path)
+    with pytest.raises(WeightsError, match=r"serves a U-Net with channels \[4, 8\]"):
+        medlord_import.import_control(path, CONTROL_YAML, {**DENOISER, "channels": [8, 8]})
+    unnamed = {"controlnet": {"params": CONTROL_YAML["controlnet"]["params"]}}
+    with pytest.raises(InputError, match="condition_keys"):
+        medlord_import.import_control(path, unnamed, DENOISER)
+    named = medlord_import.import_control(path, unnamed, DENOISER, options={"condition_keys": ["a", "b"]})
+    assert named.description["conditions"] == ["a", "b"]
+    assert named.description["sources"]["condition_keys"] == "option"
+    with pytest.raises(InputError, match="1 condition names stand for 2"):
+        medlord_import.import_control(path, unnamed, DENOISER, options={"condition_keys": ["a"]})
+    without = {
+        key: value for key, value in CONTROL_YAML["controlnet"]["params"].items() if key != "initial_stride"
+    }
+    with pytest.raises(InputError, match="initial_stride"):
+        medlord_import.import_control(
+            path, {"controlnet": {"condition_keys": ["a", "b"], "params": without}}, DENOISER
+        )
+
+
+def test_old_autoencoder_with_its_counter(tmp_path):
+    """The counter of dead codes is ignored, one set of parameters serves all levels, shapes win over the YAML."""
+    network = randomised(build_autoencoder(AUTOENCODER))
+    stored = {**under_their_names(network), "quantizer.quantizer.dead_code_counter": torch.zeros(8)}
+    content = {"epoch": 7, "state_dict": wrapped(stored), "ema_w": torch.ones(1)}
+    path = saved(tmp_path / "checkpoint_epoch_7.pth", content)
+    stated = {"stage1": {"params": {**AUTOENCODER_YAML["model"]["params"], "num_embeddings": 4096}}}
+    imported = medlord_import.import_autoencoder(path, stated)
+    images = torch.rand(1, 1, 8, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(imported.network(images)[0], network(images)[0])
+    assert imported.description["left_out"] == ["quantizer.quantizer.dead_code_counter"]
+    assert imported.description["differences"] == [
+        "num_embeddings: the configuration says 4096, the weights 8"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["conv_in.conv.bias", "middle_block.resnet_1.norm1.weight", "out.1.conv.weight"]
+)
+def test_missing_tensors_are_named(tmp_path, name):
+    """Strict: nothing stays at its initial value."""
+    stored = under_their_names(randomised(build_denoiser(DENOISER)), "none")
+    del stored[name]
+    path = saved(tmp_path / "model.pth", {"model": stored})
+    with pytest.raises(WeightsError, match=re.escape(name.replace("out.1", "out.2"))):
+        medlord_import.import_denoiser(path, DENOISER_YAML)
+
+
+@pytest.mark.parametrize("name", ["class_head.weight", "down_blocks.0.extra.bias", "encoder.weight"])
+def test_unexpected_tensors_are_named(tmp_path, name):
+    """Strict: nothing is dropped unless it is known to be never applied."""
+    stored = {**under_their_names(randomised(build_denoiser(DENOISER)), "none"), name: torch.ones(2)}
+    path = saved(tmp_path / "model.pth", {"model": stored})
+    with pytest.raises(WeightsError, match=re.escape(name)):
+        medlord_import.import_denoiser(path, DENOISER_YAML)
+
+
+def test_tensors_of_another_shape_are_named(tmp_path):
+    """A damaged tensor is not broadcast."""
+    stored = under_their_names(randomised(build_denoiser(DENOISER)), "none")
+    stored["time_embed.2.bias"] = torch.ones(3)
+    path = saved(tmp_path / "model.pth", {"model": stored})
+    with pytest.raises(WeightsError, match=r"time_embed.2.bias of shape \(3,\).*\(16,\)"):
+        medlord_import.import_denoiser(path, DENOISER_YAML)
+
+
+def test_what_no_weight_says_is_refused_or_taken_from_an_option(tmp_path):
+    """Head width, norm groups, and which of two kinds of weights."""
+    stored = under_their_names(randomised(build_denoiser(DENOISER)), "none")
+    both = saved(tmp_path / "both.pth", {"model": stored, "ema": {"decay": 0.9, "shadow": stored}})
+    one = saved(tmp_path / "one.pth", {"model": stored, "ema": None})
+    with pytest.raises(InputError, match="raw weights and their moving average"):
+        medlord_import.import_denoiser(both, DENOISER_YAML)
+    with pytest.raises(WeightsError, match="has no 'ema' weights"):
+        medlord_import.import_denoiser(one, DENOISER_YAML, "ema")
+    with pytest.raises(InputError, match="Weights 'raw'"):
+        medlord_import.import_denoiser(one, DENOISER_YAML, "raw")
+    for name in ("num_head_channels", "norm_num_groups"):
+        parameters = {key: value for key, value in DENOISER_YAML["model"]["params"].items() if key != name}
+        with pytest.raises(InputError, match=name):
+            medlord_import.import_denoiser(one, {"model": {"params": parameters}})
+        given = {name: DENOISER_YAML["model"]["params"][name]}
+        imported = medlord_import.import_denoiser(one, {"model": {"params": parameters}}, options=given)
+        assert imported.description["sources"][name] == "option"
+    with pytest.raises(InputError, match="unknown setting 'heads'"):
+        medlord_import.import_denoiser(one, DENOISER_YAML, options={"heads": 4})
+    with pytest.raises(InputError, match="none of the sections"):
+        medlord_import.import_denoiser(one, {"training": {}})
+
+
+@pytest.mark.parametrize("name", ["schedule", "num_train_timesteps", "prediction_type", "scale_factor"])
+def test_the_noise_schedule_and_scale_are_never_guessed(name):
+    """Each must stand in the configuration or be given."""
+    complete = diffusion_settings(DENOISER_YAML)
+    assert (complete["scale_factor"], complete["schedule"]["training_steps"]) == (1.5, 30)
+    scheduler = {key: value for key, value in DENOISER_YAML["scheduler"].items() if key != name}
+    training = {key: value for key, value in DENOISER_YAML["training"].items() if key != name}
+    with pytest.raises(InputError, match=name):
+        diffusion_settings({"scheduler": scheduler, "training": training})
+    given = {**DENOISER_YAML["scheduler"], **DENOISER_YAML["training"]}[name]
+    again = diffusion_settings({"scheduler": scheduler, "training": training}, {name: given})
+    assert again["sources"][name] == "option"
+    assert {**again, "sources": None} == {**complete, "sources": None}
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ({"schedule": "sigmoid"}, "sigmoid"),
+        ({"prediction_type": "x"}, "'x'"),
+        ({"scale_factor": 0}, "0"),
+        ({"scale_factor": float("nan")}, "nan"),
+        ({"clip_sample": False}, "unknown setting 'clip_sample'"),
+    ],
+)
+def test_impossible_diffusion_settings_are_refused(option, named):
+    """Unknown names and factors that are no factors."""
+    with pytest.raises(InputError, match=named):
+        diffusion_settings(DENOISER_YAML, option)
+
+
+def test_schedules_that_do_something_else_are_refused():
+    """Clipping and settings that nobody knows would change every sample."""
+    with pytest.raises(InputError, match="clip_sample"):
+        diffusion_settings(
+            {"scheduler": {**DENOISER_YAML["scheduler"], "clip_sample": True}}, {"scale_factor": 1}
+        )
+    with pytest.raises(InputError, match="'rescale'"):
+        diffusion_settings(
+            {"scheduler": {**DENOISER_YAML["scheduler"], "rescale": True}}, {"scale_factor": 1}
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "no weight file"),
+        (b"not a checkpoint", "cannot be read"),
+        ([1, 2], "holds a list"),
+        ({"epoch": 3}, "has the entries epoch"),
+        ({}, "has the entries nothing"),
+        ({"model": {"conv_in.conv.weight": "text"}}, "no tensor at 'conv_in.conv.weight'"),
+        ({"model": {"conv_in.conv.weight": torch.ones(1)}}, "is no denoising U-Net"),
+    ],
+)
+def test_files_that_are_no_checkpoints(tmp_path, content, named):
+    """One line each, naming the file and the reason."""
+    path = tmp_path / "best_model.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(WeightsError, match=named) as caught:
+        medlord_import.import_denoiser(path, DENOISER_YAML)
+    assert "\n" not in str(caught.value) and path.name in str(caught.value)
+
+
+class Harmful:
+    """An object whose unpickling would write a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    """Only tensors and plain containers are read."""
+    witness = tmp_path / "witness"
+    path = saved(tmp_path / "best_model.pth", {"model": Harmful(witness)})
+    with pytest.raises(WeightsError, match="cannot be read"):
+        medlord_import.import_denoiser(path, DENOISER_YAML)
+    assert not witness.exists()
