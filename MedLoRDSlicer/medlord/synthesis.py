@@ -296,13 +296,12 @@ def _denoise(
         filled = fill_channels(
             conditions.masks, recipe.attributes, description.conditions, description.attributes
         )
-        masks = torch.from_numpy(filled)[None].to(device, memory_format=torch.channels_last_3d)
+        masks = torch.from_numpy(filled)[None].to(device)
         with autocast(device, recipe.precision):
             embedded = bundle.control.embed_condition(masks)
         del masks
 
     def predict(latent: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        latent = latent.to(memory_format=torch.channels_last_3d)
         with autocast(device, recipe.precision):
             if embedded is None:
                 return bundle.denoiser(latent, timesteps)
@@ -322,7 +321,7 @@ def _decode(
 
     started = time.perf_counter()
     clock = PhaseClock("decode", 1, progress)
-    scaled = (latent / bundle.description.scale_factor).to(memory_format=torch.channels_last_3d)
+    scaled = latent / bundle.description.scale_factor
     image = bundle.autoencoder.decode_latent(scaled)[0, 0].clamp(-1, 1).cpu().numpy()
     low, high = bundle.description.window_hu
     hu = np.rint((image + 1) / 2 * (high - low) + low).astype(np.int16)

@@ -113,7 +113,7 @@ def load_bundle(model: str | Path, device: str | torch.device = "cpu") -> ModelB
     for name, network in networks.items():
         if network is not None:
             _load_weights(network, folder / "models" / f"{name}.safetensors", description.id)
-            network.to(device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)
+            network.to(device).eval().requires_grad_(False)
     return ModelBundle(description, folder, device, **networks)
 
 

@@ -1,0 +1,79 @@
+"""Training as people start it: one stage, or the bundled model from nothing to bundle."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ..bundles.bundle import verify_bundle
+from ..devices import choose_device
+from ..errors import InputError
+from ..progress import Cancel, Progress
+from ..resources import resource_folder
+from .config import load_config
+from .pipeline import STAGES, TrainingPlan
+
+BUNDLED = "thorax-phantom"
+
+
+def train(
+    config: str | Path,
+    stages: list[str],
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Path:
+    """Run `stages` (of `STAGES`, in order) of the configuration `config` with the working folder `folder`.
+
+    Finished and half-finished stages in `folder` go on where they stopped. Returns the folder.
+    """
+    plan = TrainingPlan(load_config(config), Path(folder), str(choose_device(device)))
+    for stage in stages:
+        plan.run(stage, progress, cancel)
+    return plan.folder
+
+
+def export_model(config: str | Path, folder: str | Path, target: str | Path) -> Path:
+    """Write the networks trained in `folder` as a bundle to `target`, with the model card beside the configuration.
+
+    The card is the file named as the configuration with the ending `.md`; the licence is the repository's.
+    """
+    config, target = Path(config), Path(target)
+    card = config.with_suffix(".md")
+    if not card.is_file():
+        raise InputError(
+            f"There is no model card {card.name} beside {config.name}; write one, the bundle needs it."
+        )
+    licence = _licence_text()
+    plan = TrainingPlan(load_config(config), Path(folder))
+    plan.export(target, card.read_text(encoding="utf-8"), licence)
+    shutil.copyfile(config, target / "configs" / "train.yaml")
+    verify_bundle(target)
+    return target
+
+
+def train_bundled(
+    folder: str | Path,
+    target: str | Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Path:
+    """Rebuild the bundled model from nothing: phantoms, all stages, bundle in `target`. Hours on a CPU."""
+    target = Path(target)
+    if (target / "configs").exists():
+        raise InputError(f"{target} holds a model already; choose another folder for the new one.")
+    config = resource_folder() / "Training" / f"{BUNDLED}.yaml"
+    train(config, list(STAGES), folder, device=device, progress=progress, cancel=cancel)
+    return export_model(config, folder, target)
+
+
+def _licence_text() -> str:
+    """The text of the Apache licence, from the source tree or the shipped resources."""
+    for place in (resource_folder().parent / "LICENSE.txt", resource_folder() / "LICENSE.txt"):
+        if place.is_file():
+            return place.read_text(encoding="utf-8")
+    return "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"

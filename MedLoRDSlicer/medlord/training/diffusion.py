@@ -1,0 +1,101 @@
+"""Training of the latent denoiser: v-prediction on the cosine schedule (MedLoRD 2.2; Salimans & Ho 2022, eq. 13)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..networks.build import build_denoiser
+from ..progress import Cancel, Progress
+from ..sampling.schedule import NoiseSchedule
+from .averaging import WeightAverage
+from .config import section
+from .latents import load_latents
+from .losses import DIFFUSION_LOSSES
+from .optimisation import autocast, generator_for, learning_rate, run_steps
+
+TRAINING_DEFAULTS = {
+    "seed": 0,
+    "learning_rate": 1e-4,
+    "warmup": 100,
+    "weight_decay": 1e-2,
+    "loss": "l1",
+    "average_decay": 0.999,
+    "gradient_clip": 1.0,
+    "precision": "float32",
+    "checkpoint_every": 500,
+}
+
+
+def noisy_batch(
+    latents: torch.Tensor, schedule: NoiseSchedule, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scaled latents x0 (batch, ...) -> (noisy latents, time steps (batch,), v target); t uniform, strata per batch."""
+    size = len(latents)
+    position = (torch.rand(size, generator=generator) + torch.arange(size)) / size
+    timesteps = (position * schedule.training_steps).long().clamp(max=schedule.training_steps - 1)
+    noise = torch.randn(latents.shape, generator=generator)
+    return (
+        schedule.add_noise(latents, noise, timesteps),
+        timesteps,
+        schedule.velocity(latents, noise, timesteps),
+    )
+
+
+def train_diffusion(
+    config: dict,
+    latents_folder: Path,
+    scale_factor: float,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> None:
+    """Train the denoiser on the latents of `latents_folder`; resumes when `folder` holds a checkpoint.
+
+    `config` has the sections `denoiser` (see `build_denoiser`), `schedule` (see `NoiseSchedule`) and `training`
+    (steps, batch and `TRAINING_DEFAULTS`).
+    """
+    settings = section(config, "training", ("steps", "batch"), TRAINING_DEFAULTS)
+    schedule = NoiseSchedule.from_dict(config["schedule"])
+    _, latents = load_latents(latents_folder)
+    target = torch.device(device)
+    torch.manual_seed(settings["seed"])
+    network = build_denoiser(config["denoiser"]).to(target).train()
+    average = WeightAverage(network, settings["average_decay"])
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
+    )
+    loss_of = DIFFUSION_LOSSES[settings["loss"]]
+
+    def one_step(step: int) -> dict[str, float]:
+        draw = generator_for(settings["seed"], step, "diffusion")
+        chosen = torch.randint(0, len(latents), (settings["batch"],), generator=draw)
+        noisy, timesteps, velocity = noisy_batch(latents[chosen] * scale_factor, schedule, draw)
+        rate = learning_rate(step, settings["steps"], settings["learning_rate"], settings["warmup"])
+        optimizer.param_groups[0]["lr"] = rate
+        noisy = noisy.to(target)
+        with autocast(target, settings["precision"]):
+            prediction = network(noisy, timesteps.to(target))
+        loss = loss_of(prediction, velocity.to(target))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings["gradient_clip"])
+        optimizer.step()
+        average.update(network, step + 1)
+        return {"loss": float(loss.detach())}
+
+    run_steps(
+        folder,
+        settings["steps"],
+        one_step,
+        networks={"denoiser": network, "average": average.network},
+        optimizers={"denoiser": optimizer},
+        config=config,
+        checkpoint_every=settings["checkpoint_every"],
+        phase="diffusion",
+        progress=progress,
+        cancel=cancel,
+    )

@@ -1,0 +1,99 @@
+"""What all trainings share: devices, precision, learning rate, and the step loop with progress and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..errors import EngineError
+from ..progress import Cancel, Progress, ProgressEvent, raise_if_cancelled
+from .checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+
+CHECKPOINT = "checkpoint"
+
+
+def generator_for(seed: int, step: int, purpose: str) -> torch.Generator:
+    """A CPU generator that depends on nothing but seed, step and purpose: a resumed run draws what it would have."""
+    digest = hashlib.sha256(f"{purpose}:{seed}:{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def learning_rate(step: int, total: int, peak: float, warmup: int, final_fraction: float = 0.02) -> float:
+    """Linear warm-up over `warmup` steps, then a cosine down to `final_fraction` of `peak` at `total` steps."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    position = min(1.0, (step - warmup) / max(1, total - warmup))
+    return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * position)))
+
+
+def autocast(device: torch.device, precision: str):
+    """Autocast context of `precision` "float32", "bfloat16" or "float16" on `device`."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def run_steps(
+    folder: Path,
+    total: int,
+    one_step: Callable[[int], dict[str, float]],
+    *,
+    networks: Mapping[str, torch.nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    config: dict,
+    checkpoint_every: int,
+    phase: str,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> None:
+    """Run `one_step(step) -> losses` for steps up to `total`, resuming from `folder` when it holds a checkpoint.
+
+    Losses go to `log.jsonl` every 20 steps, the progress bar shows their running mean. A cancelled run keeps its
+    checkpoint. Raises `EngineError` when a loss is not finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place, start = folder / CHECKPOINT, 0
+    if has_checkpoint(place):
+        start = int(load_checkpoint(place, networks, optimizers)["step"])
+
+    def save(step: int) -> None:
+        content = {name: network.state_dict() for name, network in networks.items()}
+        save_checkpoint(place, content, optimizers, {"step": step, "total": total, "config": config})
+
+    started, mean = time.perf_counter(), {}
+    with tqdm(total=total, initial=start, desc=phase, mininterval=2.0) as bar:
+        for step in range(start, total):
+            if cancel is not None and cancel():
+                save(step)
+                raise_if_cancelled(cancel, f"{phase} step {step} of {total} (its checkpoint is kept)")
+            losses = one_step(step)
+            if not all(math.isfinite(value) for value in losses.values()):
+                raise EngineError(
+                    f"A loss of {phase} is not finite at step {step}: {losses}; lower the learning rate."
+                )
+            for name, value in losses.items():
+                mean[name] = value if name not in mean else 0.98 * mean[name] + 0.02 * value
+            bar.update(1)
+            if (step + 1) % 20 == 0 or step + 1 == total:
+                bar.set_postfix({name: f"{value:.4f}" for name, value in mean.items()}, refresh=False)
+                with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                    log.write(
+                        json.dumps({"step": step + 1, "seconds": time.perf_counter() - started, **mean})
+                        + "\n"
+                    )
+                if progress is not None:
+                    elapsed = time.perf_counter() - started
+                    eta = elapsed / (step + 1 - start) * (total - step - 1)
+                    progress(ProgressEvent(phase, step + 1, total, elapsed, eta))
+            if (step + 1) % checkpoint_every == 0:
+                save(step + 1)
+    if start < total:
+        save(total)
