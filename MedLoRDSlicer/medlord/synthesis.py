@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,9 +82,9 @@ def synthesize(
         require_ct(reference, "The reference")
     description = loaded.description if loaded else read_description(find_model(model))
     wanted, warnings = _wanted_conditions(conditions, description)
-    grid = description.grid_at(_center(wanted, reference, center_ras_mm))
     chosen = {**description.default_attributes, **(attributes or {})}
     check_attributes(chosen, description.attributes)
+    chain = _sampler(description, sampler, steps)
     recipe = Recipe(
         model=description.id,
         model_version=description.version,
@@ -92,23 +92,19 @@ def synthesize(
         conditions={},
         attributes=chosen,
         seed=seed,
-        sampler=sampler,
-        steps=_sampler(description, sampler, steps).steps,
+        sampler=chain.name,
+        steps=chain.steps,
         control_scale=float(control_scale),
         guidance=1.0,
-        grid=grid.to_dict(),
+        grid=description.grid_at(_center(wanted, reference, center_ras_mm)).to_dict(),
         **_compute(device, precision),
         versions=library_versions(),
     )
     recipe.require_valid()
-    clock = PhaseClock("condition", 1, progress)
-    placed = wanted.resampled(grid)
-    warnings += _placement_warnings(wanted, placed)
-    placed.require_content()
-    recipe = Recipe(**{**recipe.to_dict(), "conditions": pack_conditions(placed)})
-    clock.report(1)
+    placed, more = _placed_conditions(wanted, Grid.from_dict(recipe.grid), progress)
+    recipe = replace(recipe, conditions=pack_conditions(placed))
     timings = {"condition": time.perf_counter() - started}
-    return _run(recipe, placed, model, device, loaded, timings, warnings, progress, cancel)
+    return _run(recipe, placed, model, device, loaded, timings, warnings + more, progress, cancel)
 
 
 def repeat_recipe(
@@ -186,6 +182,23 @@ def _center(conditions: Conditions, reference: Volume | None, center_ras_mm: tup
         return reference.grid.center_ras_mm
     low, high = conditions.bounding_box_ras_mm()
     return (low + high) / 2
+
+
+def _placed_conditions(
+    wanted: Conditions, grid: Grid, progress: Progress | None
+) -> tuple[Conditions, list[str]]:
+    """The masks on the model's grid, and what was lost on the way; raises `InputError` when nothing is left."""
+    clock = PhaseClock("condition", 1, progress)
+    placed = wanted.resampled(grid)
+    warnings = _placement_warnings(wanted, placed)
+    if not any(mask.any() for mask in placed.masks.values()):
+        raise InputError(
+            f"Nothing of {', '.join(wanted.names)} lies within the model's field of view of "
+            f"{' x '.join(f'{n:.0f}' for n in np.asarray(grid.shape) * grid.spacing_mm)} mm around "
+            f"{np.round(grid.center_ras_mm, 1).tolist()} (RAS mm); choose another centre or reference."
+        )
+    clock.report(1)
+    return placed, warnings
 
 
 def _placement_warnings(given: Conditions, placed: Conditions) -> list[str]:
@@ -317,7 +330,6 @@ def _decode(
     bundle: ModelBundle, recipe: Recipe, latent: torch.Tensor, timings: dict, progress: Progress | None
 ) -> np.ndarray:
     """Latent -> int16 HU [i, j, k]; in float32, since rounding flips codes."""
-    import torch
 
     started = time.perf_counter()
     clock = PhaseClock("decode", 1, progress)

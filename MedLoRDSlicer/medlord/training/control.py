@@ -8,18 +8,18 @@ import numpy as np
 import torch
 
 from ..condition_channels import condition_channels, fill_channels
+from ..devices import autocast
 from ..errors import InputError
 from ..networks.build import build_control
 from ..networks.denoiser import DenoisingUNet
 from ..progress import Cancel, Progress
 from ..sampling.schedule import NoiseSchedule
-from .averaging import WeightAverage
 from .cases import Case, load_case
 from .config import section
 from .diffusion import TRAINING_DEFAULTS, noisy_batch
 from .latents import load_latents
 from .losses import DIFFUSION_LOSSES
-from .optimisation import autocast, generator_for, learning_rate, run_steps
+from .optimisation import Descent, generator_for, run_steps
 
 CONTROL_DEFAULTS = {**TRAINING_DEFAULTS, "drop_all": 0.1, "drop_each": 0.1, "sparse_share": 0.0}
 
@@ -67,6 +67,36 @@ class PackedMasks:
         return torch.from_numpy(full * kept.numpy()[:, None, None, None])[None]
 
 
+class _ControlTraining:
+    """The control adapter, the frozen denoiser that it steers, and one step."""
+
+    def __init__(self, config: dict, settings: dict, denoiser: DenoisingUNet, device: torch.device):
+        self.settings, self.device = settings, device
+        self.schedule = NoiseSchedule.from_dict(config["schedule"])
+        self.denoiser = denoiser.to(device).eval().requires_grad_(False)
+        torch.manual_seed(settings["seed"])
+        network = build_control(config["control"], config["denoiser"])
+        self.descent = Descent(network.to(device).train(), settings)
+        self._loss_of = DIFFUSION_LOSSES[settings["loss"]]
+
+    def step(self, step: int, latents: torch.Tensor, masks: PackedMasks) -> dict[str, float]:
+        """Train on one batch of scaled latents and their masks, some of them dropped."""
+        settings, network = self.settings, self.descent.network
+        draw = generator_for(settings["seed"], step, "control")
+        chosen = torch.randint(0, len(latents), (settings["batch"],), generator=draw).tolist()
+        noisy, timesteps, velocity = noisy_batch(latents[chosen], self.schedule, draw)
+        rates = [settings[name] for name in ("drop_all", "drop_each", "sparse_share")]
+        kept = [dropped_channels(len(masks.channels), *rates, draw) for _ in chosen]
+        condition = torch.cat([masks.tensor(index, keep) for index, keep in zip(chosen, kept, strict=True)])
+        noisy, timesteps = noisy.to(self.device), timesteps.to(self.device)
+        with autocast(self.device, settings["precision"]):
+            down, middle = network(noisy, timesteps, network.embed_condition(condition.to(self.device)))
+            prediction = self.denoiser(noisy, timesteps, down, middle)
+        loss = self._loss_of(prediction, velocity.to(self.device))
+        self.descent.descend(loss, step)
+        return {"loss": float(loss.detach())}
+
+
 def train_control(
     config: dict,
     denoiser: DenoisingUNet,
@@ -85,49 +115,16 @@ def train_control(
     `attributes` and `training` (steps, batch and `CONTROL_DEFAULTS`).
     """
     settings = section(config, "training", ("steps", "batch"), CONTROL_DEFAULTS)
-    schedule = NoiseSchedule.from_dict(config["schedule"])
     names, latents = load_latents(latents_folder)
+    latents = latents * scale_factor
     masks = PackedMasks(cases, names, list(config["conditions"]), config["attributes"])
-    target = torch.device(device)
-    torch.manual_seed(settings["seed"])
-    denoiser = denoiser.to(target).eval().requires_grad_(False)
-    network = build_control(config["control"], config["denoiser"])
-    network = network.to(target).train()
-    average = WeightAverage(network, settings["average_decay"])
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
-    )
-    loss_of = DIFFUSION_LOSSES[settings["loss"]]
-    drops = [settings[name] for name in ("drop_all", "drop_each", "sparse_share")]
-
-    def one_step(step: int) -> dict[str, float]:
-        draw = generator_for(settings["seed"], step, "control")
-        chosen = torch.randint(0, len(latents), (settings["batch"],), generator=draw).tolist()
-        noisy, timesteps, velocity = noisy_batch(latents[chosen] * scale_factor, schedule, draw)
-        kept = [dropped_channels(len(masks.channels), *drops, draw) for _ in chosen]
-        condition = torch.cat([masks.tensor(index, keep) for index, keep in zip(chosen, kept, strict=True)])
-        rate = learning_rate(step, settings["steps"], settings["learning_rate"], settings["warmup"])
-        optimizer.param_groups[0]["lr"] = rate
-        noisy = noisy.to(target)
-        timesteps = timesteps.to(target)
-        condition = condition.to(target)
-        with autocast(target, settings["precision"]):
-            down, middle = network(noisy, timesteps, network.embed_condition(condition))
-            prediction = denoiser(noisy, timesteps, down, middle)
-        loss = loss_of(prediction, velocity.to(target))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings["gradient_clip"])
-        optimizer.step()
-        average.update(network, step + 1)
-        return {"loss": float(loss.detach())}
-
+    training = _ControlTraining(config, settings, denoiser, torch.device(device))
     run_steps(
         folder,
         settings["steps"],
-        one_step,
-        networks={"control": network, "average": average.network},
-        optimizers={"control": optimizer},
+        lambda step: training.step(step, latents, masks),
+        networks={"control": training.descent.network, "average": training.descent.average.network},
+        optimizers={"control": training.descent.optimizer},
         config=config,
         checkpoint_every=settings["checkpoint_every"],
         phase="control",

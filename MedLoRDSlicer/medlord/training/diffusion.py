@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
+from ..devices import autocast
 from ..networks.build import build_denoiser
 from ..progress import Cancel, Progress
 from ..sampling.schedule import NoiseSchedule
-from .averaging import WeightAverage
 from .config import section
 from .latents import load_latents
 from .losses import DIFFUSION_LOSSES
-from .optimisation import autocast, generator_for, learning_rate, run_steps
+from .optimisation import Descent, generator_for, run_steps
 
 TRAINING_DEFAULTS = {
     "seed": 0,
@@ -63,36 +63,25 @@ def train_diffusion(
     _, latents = load_latents(latents_folder)
     target = torch.device(device)
     torch.manual_seed(settings["seed"])
-    network = build_denoiser(config["denoiser"]).to(target).train()
-    average = WeightAverage(network, settings["average_decay"])
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
-    )
+    descent = Descent(build_denoiser(config["denoiser"]).to(target).train(), settings)
     loss_of = DIFFUSION_LOSSES[settings["loss"]]
 
     def one_step(step: int) -> dict[str, float]:
         draw = generator_for(settings["seed"], step, "diffusion")
         chosen = torch.randint(0, len(latents), (settings["batch"],), generator=draw)
         noisy, timesteps, velocity = noisy_batch(latents[chosen] * scale_factor, schedule, draw)
-        rate = learning_rate(step, settings["steps"], settings["learning_rate"], settings["warmup"])
-        optimizer.param_groups[0]["lr"] = rate
-        noisy = noisy.to(target)
         with autocast(target, settings["precision"]):
-            prediction = network(noisy, timesteps.to(target))
+            prediction = descent.network(noisy.to(target), timesteps.to(target))
         loss = loss_of(prediction, velocity.to(target))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings["gradient_clip"])
-        optimizer.step()
-        average.update(network, step + 1)
+        descent.descend(loss, step)
         return {"loss": float(loss.detach())}
 
     run_steps(
         folder,
         settings["steps"],
         one_step,
-        networks={"denoiser": network, "average": average.network},
-        optimizers={"denoiser": optimizer},
+        networks={"denoiser": descent.network, "average": descent.average.network},
+        optimizers={"denoiser": descent.optimizer},
         config=config,
         checkpoint_every=settings["checkpoint_every"],
         phase="diffusion",

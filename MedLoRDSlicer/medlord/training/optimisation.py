@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from ..errors import EngineError
 from ..progress import Cancel, Progress, ProgressEvent, raise_if_cancelled
+from .averaging import WeightAverage
 from .checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 
 CHECKPOINT = "checkpoint"
@@ -34,11 +34,32 @@ def learning_rate(step: int, total: int, peak: float, warmup: int, final_fractio
     return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * position)))
 
 
-def autocast(device: torch.device, precision: str):
-    """Autocast context of `precision` "float32", "bfloat16" or "float16" on `device`."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
+class Descent:
+    """One network under training: AdamW with the planned learning rate, gradient clipping, and a weight average.
+
+    `settings` are those of a training section: steps, learning_rate, warmup, weight_decay, gradient_clip and,
+    where an average is kept, average_decay.
+    """
+
+    def __init__(self, network: torch.nn.Module, settings: dict):
+        self.network, self._settings = network, settings
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
+        )
+        decay = settings.get("average_decay")
+        self.average = WeightAverage(network, decay) if decay else None
+
+    def descend(self, loss: torch.Tensor, step: int) -> None:
+        """One optimiser step (number `step`, from 0) along the gradient of `loss`."""
+        settings = self._settings
+        rate = learning_rate(step, settings["steps"], settings["learning_rate"], settings["warmup"])
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings["gradient_clip"])
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.network, step + 1)
 
 
 def run_steps(

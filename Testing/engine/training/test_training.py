@@ -43,11 +43,12 @@ CONFIG = {
             "revival_threshold": 0.05,
         },
         "training": {
-            "steps": 30,
+            "steps": 120,
+            "warmup": 5,
             "batch": 2,
             "crop": [16, 16, 8],
             "learning_rate": 0.005,
-            "checkpoint_every": 10,
+            "checkpoint_every": 40,
         },
     },
     "diffusion": {
@@ -210,7 +211,7 @@ def test_checkpoint_of_other_networks_is_refused(plan):
     plan.run("autoencoder")
     config = copy.deepcopy(CONFIG)
     config["autoencoder"]["network"]["num_res_layers"] = 2
-    config["autoencoder"]["training"]["steps"] = 40
+    config["autoencoder"]["training"]["steps"] = 140
     with pytest.raises(WeightsError, match="does not fit"):
         TrainingPlan(config, plan.folder).run("autoencoder")
 
