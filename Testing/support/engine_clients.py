@@ -55,6 +55,11 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PA
         time.sleep(0.02)
 
 
+def leaving_s() -> float:
+    """How long a worker may outlive its parent: 5 s where it has a core to itself, more where it must share."""
+    return 5.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def is_running(pid: int) -> bool:
     """True while the process exists and is no zombie."""
     try:

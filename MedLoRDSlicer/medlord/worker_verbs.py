@@ -1,0 +1,264 @@
+"""What the engine process does for each verb, and which trained models it keeps between runs.
+
+Answers (the `value` of a result message):
+    ping           {"pid", "running": id of the request that runs, or null}
+    cancel         {"job", "found": false when that request ended already or never was}
+    shutdown       {"stopped": true}
+    describe       {"pid", "python", "versions", "device": what "auto" means, "loaded": [{"model", "device"}],
+                    "devices": [{"name", "kind", "free_bytes", "total_bytes"}]}
+    models         {"models": [{"id", "folder"}]}: those that are installed
+    synthesize,    {"volume", "conditions": absolute paths of files below `folder` (see `exchange`; the recipe is
+    repeat_recipe   in the volume), "timings_s", "peak_memory_bytes", "energy_kwh", "warnings",
+                    "reused_model": true when it was loaded already}
+    unload         {"unloaded": how many models were freed}
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import exchange
+from .devices import choose_device
+from .errors import EngineError, InsufficientMemoryError, MedlordError
+from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
+from .protocol import one_line
+from .recipe import Recipe, library_versions
+
+if TYPE_CHECKING:
+    from .bundles.bundle import ModelBundle
+    from .synthesis import Result
+
+DEFAULT_MODEL = "thorax-phantom"
+
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "cannot allocate memory",
+    "array is too big",
+)
+# Two models at most: a person compares a model with another one; more would fill the device for nothing.
+_KEPT_MODELS = 2
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model in memory, whether it was there already, and how many seconds loading it took."""
+
+    bundle: ModelBundle
+    reused: bool
+    seconds: float
+
+
+class Engine:
+    """Runs verbs one at a time and keeps the models they loaded, the least recently used one first to go."""
+
+    def __init__(self):
+        self._bundles: OrderedDict[tuple, ModelBundle] = OrderedDict()
+
+    @property
+    def holds_models(self) -> bool:
+        """True while a trained model is in memory."""
+        return bool(self._bundles)
+
+    def run(self, verb: str, arguments: dict[str, Any], progress: Progress, cancel: Cancel) -> dict[str, Any]:
+        """Do `verb` with checked arguments and return its answer. Raises what the verb raises."""
+        methods = {
+            "describe": self.describe,
+            "models": self.models,
+            "unload": lambda: {"unloaded": self.unload()},
+            "synthesize": lambda **given: self.synthesize(progress=progress, cancel=cancel, **given),
+            "repeat_recipe": lambda **given: self.repeat_recipe(progress=progress, cancel=cancel, **given),
+        }
+        return methods[verb](**{name: value for name, value in arguments.items() if value is not None})
+
+    def describe(self) -> dict[str, Any]:
+        """Versions, devices with their free memory (bytes), and the models that are loaded."""
+        return {
+            "pid": os.getpid(),
+            "python": sys.executable,
+            "versions": library_versions(),
+            "device": str(choose_device("auto")),
+            "devices": devices(),
+            "loaded": [{"model": Path(key[0]).name, "device": key[1]} for key in self._bundles],
+        }
+
+    def models(self) -> dict[str, Any]:
+        """The models that are installed."""
+        from .bundles.bundle import list_models
+
+        return {"models": [{"id": name, "folder": str(folder)} for name, folder in list_models().items()]}
+
+    def synthesize(
+        self,
+        *,
+        conditions: str,
+        folder: str,
+        progress: Progress,
+        cancel: Cancel,
+        model: str = DEFAULT_MODEL,
+        device: str = "auto",
+        reference: str | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Synthesize from the masks in the file `conditions`; the files of the result go to `folder`."""
+        from . import synthesis
+
+        given = exchange.read_conditions(Path(conditions))
+        given.require_content()
+        if reference is not None:
+            options["reference"] = exchange.read_volume(Path(reference))
+        loaded = self._load(model, device, progress, cancel)
+        result = synthesis.synthesize(
+            given, model, device=device, loaded=loaded.bundle, progress=progress, cancel=cancel, **options
+        )
+        return _answer(result, Path(folder), loaded)
+
+    def repeat_recipe(
+        self,
+        *,
+        recipe: str,
+        folder: str,
+        progress: Progress,
+        cancel: Cancel,
+        model: str | None = None,
+        device: str = "auto",
+    ) -> dict[str, Any]:
+        """Run the recipe in the file `recipe` again; the files of the result go to `folder`."""
+        from . import synthesis
+
+        given = Recipe.from_dict(exchange.read_json(Path(recipe)))
+        given.require_valid()
+        loaded = self._load(model or given.model, device, progress, cancel)
+        result = synthesis.repeat_recipe(
+            given, model=model, device=device, loaded=loaded.bundle, progress=progress, cancel=cancel
+        )
+        return _answer(result, Path(folder), loaded)
+
+    def unload(self) -> int:
+        """Free all models; returns how many there were."""
+        count = len(self._bundles)
+        self._bundles.clear()
+        release_memory()
+        return count
+
+    def _load(self, model: str, device: str, progress: Progress, cancel: Cancel) -> _Loaded:
+        """The model on that device, from memory when its files are still those that were loaded."""
+        from .bundles.bundle import find_model, load_bundle
+
+        raise_if_cancelled(cancel, "preparation")
+        folder, target = find_model(model), choose_device(device)
+        key = (str(folder), str(target), _fingerprint(folder))
+        if key in self._bundles:
+            self._bundles.move_to_end(key)
+            return _Loaded(self._bundles[key], True, 0.0)
+        for outdated in [other for other in self._bundles if other[:2] == key[:2]]:
+            del self._bundles[outdated]
+        while len(self._bundles) >= _KEPT_MODELS:
+            self._bundles.popitem(last=False)
+        release_memory()
+        clock = PhaseClock("load", 1, progress)
+        clock.report(0)
+        self._bundles[key] = load_bundle(folder, target)
+        return _Loaded(self._bundles[key], False, clock.elapsed_s)
+
+
+def _fingerprint(folder: Path) -> tuple:
+    """What changes when the files of a model are replaced, so that the old one never answers for the new."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".pt"))
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+def _answer(result: Result, folder: Path, loaded: _Loaded) -> dict[str, Any]:
+    """Write the files of a result and return what the message says about it."""
+    volume, conditions = folder / "result-volume.npz", folder / "result-conditions.npz"
+    exchange.write_volume(volume, result.volume)
+    exchange.write_conditions(conditions, result.conditions)
+    timings = {name: float(value) for name, value in result.timings_s.items()}
+    for name in ("load", "total"):
+        timings[name] += loaded.seconds
+    return {
+        "volume": str(volume),
+        "conditions": str(conditions),
+        "timings_s": timings,
+        "peak_memory_bytes": int(result.peak_memory_bytes),
+        "energy_kwh": None if result.energy_kwh is None else float(result.energy_kwh),
+        "warnings": list(result.warnings),
+        "reused_model": loaded.reused,
+    }
+
+
+def devices() -> list[dict[str, Any]]:
+    """The processor and every CUDA device, with free and total memory in bytes."""
+    import psutil
+    import torch
+
+    memory = psutil.virtual_memory()
+    found = [
+        {"name": "cpu", "kind": "processor", "free_bytes": memory.available, "total_bytes": memory.total}
+    ]
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        kind = torch.cuda.get_device_name(number)
+        found.append({"name": f"cuda:{number}", "kind": kind, "free_bytes": free, "total_bytes": total})
+    return found
+
+
+def release_memory() -> None:
+    """Give freed memory back to the device."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def describe_error(error: BaseException) -> tuple[str, str, str]:
+    """(code, one line, hint) of anything that a verb raised."""
+    if isinstance(error, MedlordError):
+        return error.code, one_line(error), getattr(error, "hint", "")
+    if is_memory_error(error):
+        reason = one_line(error)[:200] or "an allocation failed"
+        message = f"There is not enough memory for this run ({reason}; {_free_memory_words()})"
+        hint = "Close other programs, choose a smaller model or lower precision, or run on another device."
+        return InsufficientMemoryError.code, f"{message}. {hint}", hint
+    text = one_line(error) or "no further text"
+    hint = "Run again; if it stays, report it with the log."
+    return "engine", f"The engine failed with {type(error).__name__}: {text[:400]}. {hint}", hint
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """True for Python's and numpy's MemoryError and for what torch raises on CPU, CUDA and Apple devices."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and any(
+        word in str(error).lower() for word in _MEMORY_WORDS
+    )
+
+
+def _free_memory_words() -> str:
+    try:
+        return ", ".join(
+            f"{d['name']}: {d['free_bytes'] / 2**30:.1f} of {d['total_bytes'] / 2**30:.1f} GiB free"
+            for d in devices()
+        )
+    except (MemoryError, RuntimeError, ImportError):
+        return "free memory unknown"
+
+
+def require_torch() -> None:
+    """Import torch once. Raises `EngineError` that names the Python and the way out when that fails."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f"The engine's Python {sys.executable} cannot load torch ({one_line(error)[:200]}). "
+            "Install the engine there, or choose another Python in the settings."
+        ) from error
