@@ -34,7 +34,7 @@ class Conditions:
                     f"The mask '{name}' has shape {tuple(mask.shape)} but the grid of the conditions "
                     f"{self.grid.shape}; all masks must lie on one grid. Resample it first."
                 )
-            checked[name] = mask if mask.dtype == bool else mask != 0
+            checked[name] = _as_mask(mask, f"The mask '{name}'")
         self.masks = checked
 
     @property
@@ -56,7 +56,7 @@ class Conditions:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every mask: grid (shape, affine rounded to 1e-6 mm) and voxels, so equal means equal in space."""
-        head = repr((self.grid.shape, np.round(self.grid.affine, 6).tolist())).encode()
+        head = repr((self.grid.shape, (np.round(self.grid.affine, 6) + 0.0).tolist())).encode()
         return {
             name: hashlib.sha256(head + np.packbits(np.ascontiguousarray(mask)).tobytes()).hexdigest()
             for name, mask in self.masks.items()
@@ -99,14 +99,7 @@ class Conditions:
         A structure may have several label values. Values of the labelmap that `names` lacks are left out; a name
         whose value does not occur becomes an empty mask. Raises `InputError` when the labelmap is not integer.
         """
-        labelmap = np.asarray(labelmap)
-        if labelmap.dtype.kind == "f":
-            if not np.isfinite(labelmap).all() or not np.array_equal(labelmap, np.rint(labelmap)):
-                raise InputError(
-                    f"The labelmap holds values that are no whole numbers (lowest {np.nanmin(labelmap):g}, highest "
-                    f"{np.nanmax(labelmap):g}); give a label image, not a CT or a probability map."
-                )
-            labelmap = labelmap.astype(np.int64)
+        labelmap = whole_numbers(labelmap, "The labelmap")
         masks: dict[str, np.ndarray] = {}
         for value, name in names.items():
             mask = labelmap == int(value)
@@ -115,7 +108,10 @@ class Conditions:
 
     @classmethod
     def load(cls, paths: Mapping[str, str | Path]) -> Conditions:
-        """Read one mask file per structure; every voxel that is not zero counts. All files must share one grid."""
+        """Read one mask file per structure; every whole number above zero counts. All files must share one grid.
+
+        Raises `InputError` for files that are no masks: fractions, negative values (a CT), values that are not finite.
+        """
         from .volume_files import load_volume
 
         if not paths:
@@ -130,5 +126,33 @@ class Conditions:
                     f"{volume.grid.shape}) than the first one (shape {grid.shape}); resample it to the same grid."
                 )
             grid = grid or volume.grid
-            masks[name] = volume.array != 0
+            masks[name] = _as_mask(volume.array, f"The mask '{name}' ({Path(path).name})")
         return cls(grid, masks)
+
+
+def _as_mask(array: np.ndarray, what: str) -> np.ndarray:
+    """`array` as bool: whole numbers, above zero inside; raises `InputError` for what is an image instead."""
+    if array.dtype == bool:
+        return array
+    values = whole_numbers(array, what)
+    if values.size and values.min() < 0:
+        raise InputError(
+            f"{what} holds negative values (lowest {values.min()}): that is an image, such as a CT, and no mask; "
+            "give a mask of 0 and 1."
+        )
+    return values > 0
+
+
+def whole_numbers(labelmap: np.ndarray, what: str) -> np.ndarray:
+    """`labelmap` as integers; raises `InputError` when a value is none (a CT in HU with fractions, probabilities)."""
+    labelmap = np.asarray(labelmap)
+    if labelmap.dtype.kind in "iub":
+        return labelmap
+    if not np.isfinite(labelmap).all():
+        raise InputError(f"{what} holds values that are not finite; give a label image of whole numbers.")
+    if not np.array_equal(labelmap, np.rint(labelmap)):
+        raise InputError(
+            f"{what} holds values that are no whole numbers (lowest {labelmap.min():g}, highest {labelmap.max():g}); "
+            "give a label image, not a CT or a probability map."
+        )
+    return labelmap.astype(np.int64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import InputError
@@ -12,6 +14,17 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+
+# How torch, its CPU kernels and the system word a failed allocation that is no MemoryError.
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "cannot allocate memory",
+    "array is too big",
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -65,20 +78,43 @@ def autocast(device: torch.device, precision: str):
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
+@contextlib.contextmanager
+def exact_kernels() -> Iterator[None]:
+    """Within it float32 means float32 (no TF32) and CUDA kernels are deterministic; the settings before come back.
+
+    Otherwise torch rounds convolutions to 10 bits on newer GPUs, and codes near a border flip.
+    """
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = False, True, False, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = before
+
+
 def peak_memory_bytes(device: torch.device) -> int:
-    """Largest memory so far in bytes: of the device since `reset_peak_memory` (CUDA), of this process (CPU)."""
+    """Largest memory in bytes since `reset_peak_memory`: of the device (CUDA) or of this process (Linux).
+
+    On Windows and macOS the system keeps only the peak since the process began.
+    """
     import torch
 
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform.startswith("linux"):
+        # Not getrusage: its peak is inherited from the program that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
     if sys.platform == "win32":
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -87,6 +123,9 @@ def reset_peak_memory(device: torch.device) -> None:
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):  # kernels without this file keep the peak since the process began
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def energy_counter_mj(device: torch.device) -> int | None:
@@ -104,3 +143,12 @@ def energy_counter_mj(device: torch.device) -> int | None:
         )
     except pynvml.NVMLError:
         return None
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """True for Python's and numpy's MemoryError and for what torch raises on CPU, CUDA and Apple devices."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and any(
+        word in str(error).lower() for word in _MEMORY_WORDS
+    )

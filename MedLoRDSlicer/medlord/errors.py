@@ -8,10 +8,16 @@ from __future__ import annotations
 
 
 class MedlordError(Exception):
-    """Base of every error that the engine raises on purpose."""
+    """Base of every error that the engine raises on purpose.
+
+    An error that crossed from the engine process also carries a `hint` (what to do next) and `details` (the end of
+    the log), both text and often empty.
+    """
 
     exit_code = 1
     code = "engine"
+    hint = ""
+    details = ""
 
 
 class EngineError(MedlordError):

@@ -59,14 +59,15 @@ class Recipe:
         from .sampling.noise import SEED_LIMIT
         from .sampling.registry import SAMPLERS
 
-        reasons = []
+        if reasons := self._wrong_types():
+            return reasons
         if self.schema != SCHEMA:
             reasons.append(f"The recipe has schema {self.schema}; this program reads {SCHEMA}.")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < SEED_LIMIT:
+        if not 0 <= self.seed < SEED_LIMIT:
             reasons.append(f"The seed {self.seed} is no whole number from 0 to 2**63 - 1.")
         if self.sampler not in SAMPLERS:
             reasons.append(f"Unknown sampler '{self.sampler}'; known are {', '.join(SAMPLERS)}.")
-        if not isinstance(self.steps, int) or self.steps < 1:
+        if self.steps < 1:
             reasons.append(f"The number of steps is {self.steps}; at least 1 is needed.")
         if not (math.isfinite(self.control_scale) and 0 <= self.control_scale <= 2):
             reasons.append(f"The control scale is {self.control_scale}; it must lie between 0 and 2.")
@@ -78,6 +79,30 @@ class Recipe:
             Grid.from_dict(self.grid).validate("The recipe's grid")
         except InputError as error:
             reasons.append(str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            reasons.append(
+                f"The recipe's grid has no shape and affine that can be read ({type(error).__name__})."
+            )
+        return reasons
+
+    def _wrong_types(self) -> list[str]:
+        """Entries that are not of their JSON type, as a recipe edited by hand may have."""
+        kinds: dict[type | tuple[type, ...], tuple[str, ...]] = {
+            str: ("model", "model_version", "sampler", "precision", "device"),
+            int: ("seed", "steps", "schema"),
+            (int, float): ("control_scale", "guidance"),
+            dict: ("weights_sha256", "conditions", "attributes", "grid", "versions"),
+        }
+        reasons = []
+        for kind, names in kinds.items():
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kind) or isinstance(value, bool):
+                    reasons.append(f"The recipe's {name} is {value!r:.60}, which has the wrong type.")
+        if not reasons:
+            for name, entry in self.conditions.items():
+                if not isinstance(entry, dict) or {type(entry.get(k)) for k in ("sha256", "packed")} != {str}:
+                    reasons.append(f"The recipe's mask '{name}' lacks its sha256 or its packed voxels.")
         return reasons
 
     def require_valid(self) -> None:
@@ -178,10 +203,12 @@ def _pack(mask: np.ndarray) -> str:
 
 
 def _unpack(text: str, shape: tuple[int, int, int], name: str) -> np.ndarray:
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     try:
         # A limit on the inflated size: a recipe from outside must not fill the memory.
         bits = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), count // 8 + 2)
+        if len(bits) != (count + 7) // 8:
+            raise ValueError(f"{len(bits)} bytes for {count} voxels")
         return np.unpackbits(np.frombuffer(bits, np.uint8), count=count).reshape(shape).astype(bool)
     except (ValueError, zlib.error) as error:
         raise InputError(f"The mask '{name}' in the recipe is damaged ({error}).") from error

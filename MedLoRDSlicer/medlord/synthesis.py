@@ -67,9 +67,9 @@ def synthesize(
     """Synthesize a CT that follows `conditions`.
 
     The model's grid is placed in world space around `center_ras_mm`, else around the middle of `reference` (a CT
-    that belongs to the masks), else around the box of all masks; nothing is stretched. `steps=None` takes the
-    sampler's default. `attributes` chooses e.g. {"contrast_phase": "arterial"}; the default is each first value.
-    `loaded` is a bundle that is already in memory.
+    that belongs to the masks) if all masks fit there, else around the box of all masks; nothing is stretched.
+    `steps=None` takes the sampler's default. `attributes` chooses e.g. {"contrast_phase": "arterial"}; the default
+    is each first value. `loaded` is a bundle that is already in memory.
 
     Raises `InputError`, `WeightsError`, `InsufficientMemoryError` or `CancelledError`.
     """
@@ -96,7 +96,7 @@ def synthesize(
         steps=chain.steps,
         control_scale=float(control_scale),
         guidance=1.0,
-        grid=description.grid_at(_center(wanted, reference, center_ras_mm)).to_dict(),
+        grid=description.grid_at(_center(wanted, description.extent_mm, reference, center_ras_mm)).to_dict(),
         **_compute(device, precision),
         versions=library_versions(),
     )
@@ -121,7 +121,13 @@ def repeat_recipe(
     `model` names a bundle's folder when the recipe's model is not installed. Raises `WeightsError` when the
     installed weights are not those of the recipe. Other library versions are allowed and said in the warnings.
     """
+    from .bundles.bundle import find_model
+    from .bundles.description import read_description
+
     recipe.require_valid()
+    model = model or recipe.model
+    description = loaded.description if loaded else read_description(find_model(model))
+    _require_model_of(recipe, description)
     conditions = recipe.unpack_conditions()
     conditions.require_content()
     current, warnings = library_versions(), []
@@ -134,7 +140,28 @@ def repeat_recipe(
         warnings.append(
             f"The volume was made with other versions ({', '.join(changed)}); small differences are possible."
         )
-    return _run(recipe, conditions, model or recipe.model, device, loaded, {}, warnings, progress, cancel)
+    recipe = replace(recipe, **_compute(device, recipe.precision), versions=current)
+    return _run(recipe, conditions, model, device, loaded, {}, warnings, progress, cancel)
+
+
+def _require_model_of(recipe: Recipe, description: ModelDescription) -> None:
+    """Raise `WeightsError` or `InputError` unless the installed model can make the recipe's volume."""
+    if description.weights_sha256 != recipe.weights_sha256:
+        raise WeightsError(
+            f"The installed model '{description.id}' (version {description.version}) has other weights than the "
+            f"recipe's (version {recipe.model_version}); install that version to repeat the volume."
+        )
+    if tuple(recipe.grid["shape"]) != tuple(description.grid_shape):
+        raise InputError(
+            f"The recipe's grid has {recipe.grid['shape']} voxels, the model's {list(description.grid_shape)}; "
+            "the recipe was changed."
+        )
+    unknown = sorted(set(recipe.conditions) - set(description.conditions))
+    if unknown:
+        raise InputError(
+            f"The recipe has conditions that its model lacks ({', '.join(unknown)}); it was changed."
+        )
+    check_attributes(recipe.attributes, description.attributes)
 
 
 def _compute(device: str, precision: str) -> dict[str, str]:
@@ -158,11 +185,6 @@ def _wanted_conditions(conditions: Conditions, description: ModelDescription) ->
     from .vocabulary import assemble
 
     wanted, unused, missing = assemble(conditions, description.conditions)
-    if not wanted.masks:
-        raise InputError(
-            f"None of the structures ({', '.join(conditions.names)}) is a condition of model '{description.id}'; "
-            f"it takes {', '.join(description.conditions)}. Rename the segments or map them by hand."
-        )
     wanted.require_content()
     warnings = []
     if unused:
@@ -172,15 +194,20 @@ def _wanted_conditions(conditions: Conditions, description: ModelDescription) ->
     return wanted, warnings
 
 
-def _center(conditions: Conditions, reference: Volume | None, center_ras_mm: tuple | None) -> np.ndarray:
+def _center(
+    conditions: Conditions, extent_mm: np.ndarray, reference: Volume | None, center_ras_mm: tuple | None
+) -> np.ndarray:
+    """Where the middle of a grid of `extent_mm` (along R, A, S) goes, in RAS mm."""
     if center_ras_mm is not None:
         center = np.asarray(center_ras_mm, dtype=float)
         if center.shape != (3,) or not np.isfinite(center).all():
             raise InputError(f"The centre {center_ras_mm} is no position of three numbers in RAS mm.")
         return center
-    if reference is not None:
-        return reference.grid.center_ras_mm
     low, high = conditions.bounding_box_ras_mm()
+    if reference is not None:
+        center, half = reference.grid.center_ras_mm, np.asarray(extent_mm) / 2
+        if (low >= center - half).all() and (high <= center + half).all():
+            return center
     return (low + high) / 2
 
 
@@ -245,7 +272,14 @@ def _run(
     import torch
 
     from .bundles.bundle import load_bundle
-    from .devices import choose_device, energy_counter_mj, peak_memory_bytes, reset_peak_memory
+    from .devices import (
+        choose_device,
+        energy_counter_mj,
+        exact_kernels,
+        is_memory_error,
+        peak_memory_bytes,
+        reset_peak_memory,
+    )
 
     target = choose_device(device)
     started = time.perf_counter()
@@ -253,20 +287,17 @@ def _run(
     clock = PhaseClock("load", 1, progress)
     bundle = loaded or load_bundle(model, target)
     clock.report(1)
-    if bundle.description.weights_sha256 != recipe.weights_sha256:
-        raise WeightsError(
-            f"The installed model '{bundle.description.id}' (version {bundle.description.version}) has other "
-            f"weights than the recipe's (version {recipe.model_version}); install that version to repeat the volume."
-        )
     timings["load"] = time.perf_counter() - started
     reset_peak_memory(target)
     energy = energy_counter_mj(target)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_kernels():
             latent = _denoise(bundle, recipe, conditions, timings, progress, cancel)
             raise_if_cancelled(cancel, "decoding")
             hu = _decode(bundle, recipe, latent, timings, progress)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_memory_error(error):
+            raise
         raise InsufficientMemoryError(
             f"The run needs more memory than {target} has free ({peak_memory_bytes(target) / 2**30:.1f} GB were in "
             "use); close other programs or choose another device."

@@ -23,6 +23,9 @@ from .volumes import Grid, Volume
 NRRD_RECIPE_KEY = "medlord_recipe"
 SYNTHETIC_KEY = "medlord_synthetic"
 _NIFTI_COMMENT = 6
+# Read once: asking sets it for a moment, which other threads would notice.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
 _NIFTI_MARK = b"medlord_recipe="
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -54,10 +57,15 @@ def read_failure(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{path.name} cannot be read as {file_kind(path).upper()}: {reason}. Save it again."
+            f"{path.name} cannot be read as {file_kind(path).upper()}: {_reason(error)}. Save it again."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error of the system or of a library says, in one line without paths."""
+    lines = (getattr(error, "strerror", None) or str(error)).strip(" .\n").splitlines()
+    return lines[-1].strip(" .") if lines else type(error).__name__
 
 
 def save_volume(
@@ -89,7 +97,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        with temporary.open("rb") as stream:
+        # Writable, or Windows refuses to flush it.
+        with temporary.open("r+b") as stream:
             os.fsync(stream.fileno())
         _permissions_of_a_new_file(temporary)
         os.replace(temporary, path)
@@ -100,7 +109,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
                 f"The disk is full: {path.name} could not be written ({free_bytes(path.parent) / 2**20:.0f} MB free "
                 f"in {path.parent}). Free some room or choose another folder."
             ) from error
-        raise EngineError(f"{path.name} could not be written to {path.parent}: {error}.") from error
+        raise EngineError(
+            f"{path.name} could not be written to {path.parent}: {_reason(error)}. Choose another folder."
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -108,9 +119,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def _permissions_of_a_new_file(path: Path) -> None:
     """What a plainly created file has: temporary files are made readable for their owner alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+    path.chmod(0o666 & ~_UMASK)
 
 
 def check_writable_folder(folder: Path) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import exchange
-from .devices import choose_device
+from .devices import choose_device, is_memory_error
 from .errors import EngineError, InsufficientMemoryError, MedlordError
 from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from .protocol import one_line
@@ -36,15 +36,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "thorax-phantom"
 
-_MEMORY_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "alloc_failed",
-    "bad_alloc",
-    "cannot allocate memory",
-    "array is too big",
-)
 # Two models at most: a person compares a model with another one; more would fill the device for nothing.
 _KEPT_MODELS = 2
 
@@ -232,15 +223,6 @@ def describe_error(error: BaseException) -> tuple[str, str, str]:
     text = one_line(error) or "no further text"
     hint = "Run again; if it stays, report it with the log."
     return "engine", f"The engine failed with {type(error).__name__}: {text[:400]}. {hint}", hint
-
-
-def is_memory_error(error: BaseException) -> bool:
-    """True for Python's and numpy's MemoryError and for what torch raises on CPU, CUDA and Apple devices."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, (RuntimeError, OSError)) and any(
-        word in str(error).lower() for word in _MEMORY_WORDS
-    )
 
 
 def _free_memory_words() -> str:

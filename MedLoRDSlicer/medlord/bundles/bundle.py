@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, WeightsError
 from ..resources import resource_folder
-from .description import ModelDescription, description_to_metadata, read_description
+from .description import ModelDescription, description_to_metadata, read_description, weight_file
 
 if TYPE_CHECKING:
     import torch
@@ -45,28 +45,40 @@ def user_model_folder() -> Path:
 
 
 def list_models() -> dict[str, Path]:
-    """All installed models by id: the bundled ones and the user's."""
+    """All installed models by id: the bundled ones, then the user's, which cannot take the place of a bundled one."""
     models = {}
     for place in (resource_folder() / "Models", user_model_folder()):
         if place.is_dir():
             for folder in sorted(place.iterdir()):
-                if (folder / "configs" / "metadata.json").is_file():
-                    models[folder.name] = folder
+                if _is_bundle(folder):
+                    models.setdefault(folder.name, folder)
     return models
 
 
 def find_model(model: str | Path) -> Path:
-    """The folder of a model given by its id or by a folder; raises `InputError` naming the known ids."""
-    folder = Path(model)
-    if (folder / "configs" / "metadata.json").is_file():
-        return folder.resolve()
+    """The folder of a model given by its id or by a folder; raises `InputError` naming the known ids.
+
+    An id wins over a folder of that name in the working directory; `./NAME` means the folder.
+    """
+    name, bundled = str(model), resource_folder() / "Models"
+    is_plain_name = isinstance(model, str) and not set(name) & set("/\\.")
+    if is_plain_name and _is_bundle(bundled / name):
+        return bundled / name
+    if not is_plain_name and _is_bundle(Path(model)):
+        return Path(model).resolve()
     models = list_models()
-    if str(model) not in models:
-        raise InputError(
-            f"There is no model '{model}'; installed are {', '.join(models) or 'none'}. "
-            "Give one of them or a bundle's folder."
-        )
-    return models[str(model)]
+    if name in models:
+        return models[name]
+    if _is_bundle(Path(model)):
+        return Path(model).resolve()
+    raise InputError(
+        f"There is no model '{model}'; installed are {', '.join(models) or 'none'}. "
+        "Give one of them or a bundle's folder."
+    )
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / "configs" / "metadata.json").is_file()
 
 
 def sha256_of(path: Path) -> str:
@@ -112,7 +124,7 @@ def load_bundle(model: str | Path, device: str | torch.device = "cpu") -> ModelB
     }
     for name, network in networks.items():
         if network is not None:
-            _load_weights(network, folder / "models" / f"{name}.safetensors", description.id)
+            _load_weights(network, folder / weight_file(name), description.id)
             network.to(device).eval().requires_grad_(False)
     return ModelBundle(description, folder, device, **networks)
 
@@ -130,6 +142,7 @@ def _load_weights(network: torch.nn.Module, path: Path, model: str) -> None:
     missing, unexpected = network.load_state_dict(
         {key: value.float() for key, value in tensors.items()}, strict=False
     )
+    missing = [key for key in missing if not _is_only_for_training(key)]
     if missing or unexpected:
         raise WeightsError(
             f"{path.name} of model '{model}' does not fit its configuration (missing {next(iter(missing), 'none')}, "
@@ -150,7 +163,8 @@ def write_bundle(
     """Write a bundle into `folder` (created; must not hold one yet) and return its description.
 
     `settings` are the fields of `ModelDescription` without the hashes; `networks` are stored as float16 when
-    `half_precision`, except the codebook and its statistics, whose rounding would move the codes.
+    `half_precision`, except the codebook, whose rounding would move the codes. The codebook's running statistics,
+    which only training needs, are left out.
     """
     import torch
     from safetensors.torch import save_file
@@ -163,14 +177,22 @@ def write_bundle(
     for name, network in networks.items():
         tensors = {}
         for key, value in network.state_dict().items():
+            if _is_only_for_training(key):
+                continue
             half = half_precision and value.is_floating_point() and "quantizer" not in key
             tensors[key] = value.detach().cpu().to(torch.float16 if half else value.dtype).contiguous()
-        path = folder / "models" / f"{name}.safetensors"
+        path = folder / weight_file(name)
         save_file(tensors, path)
-        hashes[f"models/{name}.safetensors"] = sha256_of(path)
+        path.chmod(0o644)
+        hashes[weight_file(name)] = sha256_of(path)
     description = ModelDescription(**settings, weights_sha256=hashes)
     metadata = description_to_metadata(description, monai_metadata)
     (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     (folder / "docs" / "README.md").write_text(card, encoding="utf-8")
     (folder / "LICENSE").write_text(licence_text, encoding="utf-8")
     return description
+
+
+def _is_only_for_training(key: str) -> bool:
+    """Running sums of the codebook update: two thirds of the codebook's size, never read at synthesis."""
+    return key.endswith((".ema_cluster_size", ".ema_w"))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import WeightsError
 from ..volumes import Grid
 
@@ -53,6 +55,12 @@ class ModelDescription:
         )
 
     @property
+    def extent_mm(self) -> np.ndarray:
+        """Size of the field of view along R, A and S in mm."""
+        grid = self.grid_at((0.0, 0.0, 0.0))
+        return np.abs(grid.affine[:3, :3]) @ np.asarray(grid.shape)
+
+    @property
     def default_attributes(self) -> dict[str, str]:
         """The first value of every attribute: what a run takes when nothing was chosen."""
         return {name: values[0] for name, values in self.attributes.items()}
@@ -72,6 +80,7 @@ def read_description(folder: Path) -> ModelDescription:
                 f"The bundle {folder.name} has format {content['format']}, this program reads {FORMAT}; "
                 "update the program."
             )
+        _require_networks(content)
         fields = {key: content[key] for key in ModelDescription.__dataclass_fields__ if key in content}
         for name in ("grid_shape", "spacing_mm", "window_hu"):
             fields[name] = tuple(fields[name])
@@ -81,6 +90,26 @@ def read_description(folder: Path) -> ModelDescription:
             f"configs/metadata.json of {folder.name} cannot be read ({type(error).__name__}: {error}); "
             "import the model again."
         ) from error
+
+
+def _require_networks(content: Mapping[str, Any]) -> None:
+    """Raise `KeyError` or `TypeError` unless the needed networks are described and every weight file has its hash."""
+    networks, hashes = content["networks"], content["weights_sha256"]
+    if not isinstance(networks, dict) or not isinstance(hashes, dict):
+        raise TypeError("networks and weights_sha256 must be objects")
+    for name in ("autoencoder", "denoiser"):
+        if name not in networks:
+            raise KeyError(f"network '{name}'")
+    for name in networks:
+        if name not in NETWORKS:
+            raise KeyError(f"unknown network '{name}'")
+        if not hashes.get(weight_file(name)):
+            raise KeyError(f"SHA-256 of {weight_file(name)}")
+
+
+def weight_file(network: str) -> str:
+    """Path of a network's weights within a bundle."""
+    return f"models/{network}.safetensors"
 
 
 def description_to_metadata(description: ModelDescription, monai: Mapping[str, Any]) -> dict:

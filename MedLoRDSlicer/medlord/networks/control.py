@@ -100,24 +100,10 @@ class ControlNetwork(nn.Module):
         super().__init__()
         self.condition_channels = condition_channels
         self.block_out_channels = tuple(channels)
-        time_channels = channels[0] * 4
-        self.conv_in = Convolution(
-            spatial_dims=3,
-            in_channels=in_channels,
-            out_channels=channels[0],
-            kernel_size=3,
-            padding=1,
-            conv_only=True,
-        )
-        self.time_embed = nn.Sequential(
-            nn.Linear(channels[0], time_channels), nn.SiLU(), nn.Linear(time_channels, time_channels)
-        )
-        self.controlnet_cond_embedding = ConditionEmbedding(
-            condition_channels, channels[0], embedding_channels, embedding_strides
-        )
+        self._add_inputs(in_channels, channels[0], embedding_channels, embedding_strides)
         shared = {
             "spatial_dims": 3,
-            "temb_channels": time_channels,
+            "temb_channels": channels[0] * 4,
             "norm_num_groups": norm_num_groups,
             "norm_eps": norm_eps,
             "transformer_num_layers": 1,
@@ -127,23 +113,23 @@ class ControlNetwork(nn.Module):
         }
         self.down_blocks = nn.ModuleList()
         self.controlnet_down_blocks = nn.ModuleList([_projection(channels[0], denoiser_channels[0])])
-        for i, width in enumerate(channels):
-            is_last = i == len(channels) - 1
-            self.down_blocks.append(
-                get_down_block(
-                    in_channels=channels[max(i - 1, 0)],
-                    out_channels=width,
-                    num_res_blocks=num_res_blocks[i],
-                    add_downsample=not is_last,
-                    resblock_updown=resblock_updown,
-                    with_attn=attention_levels[i] and not with_transformers,
-                    with_cross_attn=attention_levels[i] and with_transformers,
-                    num_head_channels=num_head_channels[i],
-                    **shared,
-                )
+        for level, width in enumerate(channels):
+            with_attention = {
+                "with_attn": attention_levels[level] and not with_transformers,
+                "with_cross_attn": attention_levels[level] and with_transformers,
+                "num_head_channels": num_head_channels[level],
+            }
+            previous, blocks = channels[max(level - 1, 0)], num_res_blocks[level]
+            self._add_level(
+                previous,
+                width,
+                denoiser_channels[level],
+                blocks,
+                level == len(channels) - 1,
+                resblock_updown=resblock_updown,
+                **with_attention,
+                **shared,
             )
-            for _ in range(num_res_blocks[i] + (not is_last)):
-                self.controlnet_down_blocks.append(_projection(width, denoiser_channels[i]))
         self.middle_block = get_mid_block(
             in_channels=channels[-1],
             with_conditioning=with_transformers,
@@ -151,6 +137,52 @@ class ControlNetwork(nn.Module):
             **shared,
         )
         self.controlnet_mid_block = _projection(channels[-1], denoiser_channels[-1])
+
+    def _add_inputs(
+        self,
+        in_channels: int,
+        width: int,
+        embedding_channels: Sequence[int],
+        embedding_strides: Sequence[Axes],
+    ) -> None:
+        """What reads the noisy latent, the time step and the masks."""
+        time_channels = width * 4
+        self.conv_in = Convolution(
+            spatial_dims=3,
+            in_channels=in_channels,
+            out_channels=width,
+            kernel_size=3,
+            padding=1,
+            conv_only=True,
+        )
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, time_channels), nn.SiLU(), nn.Linear(time_channels, time_channels)
+        )
+        self.controlnet_cond_embedding = ConditionEmbedding(
+            self.condition_channels, width, embedding_channels, embedding_strides
+        )
+
+    def _add_level(
+        self,
+        in_channels: int,
+        width: int,
+        denoiser_width: int,
+        num_res_blocks: int,
+        is_last: bool,
+        **settings,
+    ) -> None:
+        """One level of the encoder, and a projection for each of its skip tensors."""
+        self.down_blocks.append(
+            get_down_block(
+                in_channels=in_channels,
+                out_channels=width,
+                num_res_blocks=num_res_blocks,
+                add_downsample=not is_last,
+                **settings,
+            )
+        )
+        for _ in range(num_res_blocks + (not is_last)):
+            self.controlnet_down_blocks.append(_projection(width, denoiser_width))
 
     @property
     def condition_factors(self) -> tuple[int, int, int]:
