@@ -1,0 +1,1 @@
+"""Everything of MedLoRDSlicer that touches MRML, VTK or Qt. It never imports torch or MONAI."""

@@ -1,0 +1,90 @@
+"""The engine process as this program shares it: one worker for all runs, every message to the run it belongs to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medlord.client import EngineClient
+    from medlord.conditions import Conditions
+    from medlord.protocol import Message
+
+
+class Engine:
+    """Hands requests to an `EngineClient` and its messages to who asked; made for one thread, Slicer's main thread.
+
+    `client_factory` makes the client at the first run and again after `close`; the default makes one for the Python
+    of `installation.engine_python`.
+    """
+
+    def __init__(self, client_factory: Callable[[], EngineClient] | None = None):
+        self._factory = client_factory or _default_client
+        self._client: EngineClient | None = None
+        self._takers: dict[str, Callable[[Message], None]] = {}
+        # A taker that raises must not lose the messages behind its own.
+        self._waiting: deque[Message] = deque()
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the worker, None while none runs."""
+        return self._client.pid if self._client is not None else None
+
+    def submit_synthesis(
+        self, conditions: Conditions, take: Callable[[Message], None], **options: Any
+    ) -> str:
+        """Start a synthesis; `take` gets its messages from `poll`: any "progress", then one "result" or "error".
+
+        `options` are those of `EngineClient.submit_synthesis`, as are the errors raised.
+        """
+        if self._client is None:
+            self._client = self._factory()
+        job = self._client.submit_synthesis(conditions, **options)
+        self._takers[job] = take
+        return job
+
+    def poll(self) -> None:
+        """Deliver what came since the last call, without waiting. Call it every 50 ms or so while a run is going."""
+        if self._client is None:
+            return
+        self._waiting.extend(self._client.poll())
+        while self._waiting:
+            message = self._waiting.popleft()
+            ended = message.type in ("result", "error")
+            take = self._takers.pop(message.id, None) if ended else self._takers.get(message.id)
+            if take is not None:
+                take(message)
+
+    def cancel(self, job: str) -> None:
+        """Ask a run to stop; its "error" message of the code "cancelled" follows."""
+        if self._client is not None:
+            self._client.cancel(job)
+
+    def close(self) -> None:
+        """End the worker; runs that are going end with an error."""
+        if self._client is None:
+            return
+        self._client.close()
+        self.poll()
+        self._client = None
+
+
+_shared: Engine | None = None
+
+
+def shared_engine() -> Engine:
+    """The engine of this program: panel and Python console use the same worker, so weights are loaded once."""
+    global _shared
+    if _shared is None:
+        _shared = Engine()
+    return _shared
+
+
+def _default_client() -> EngineClient:
+    from medlord.client import EngineClient
+
+    from .installation import engine_environment, engine_python, ensure_engine
+
+    ensure_engine()
+    return EngineClient(engine_python(), environment=engine_environment())

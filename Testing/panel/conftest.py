@@ -1,0 +1,108 @@
+"""The panel in real Qt: inside Slicer as it is, on plain Python through the facade of `qt`, `ctk` and qMRML names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODULE = REPOSITORY / "MedLoRDSlicer" / "MedLoRDSlicer.py"
+sys.path[:0] = [str(REPOSITORY / "Testing" / name) for name in ("panel", "slicer")]
+
+
+@pytest.fixture(scope="session")
+def qt_application():
+    """Qt running; outside Slicer the facade is in `sys.modules` until the last panel test has run."""
+    from MedLoRDSlicerLib.headless import in_slicer_application
+
+    if in_slicer_application():
+        yield None
+        return
+    pytest.importorskip("PySide6")
+    import pythonqt_facade
+    from PySide6 import QtWidgets
+
+    application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["panel"])
+    pythonqt_facade.install(str(MODULE))
+    before = set(sys.modules)
+    yield application
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("MedLoRDSlicer", "MedLoRDSlicerLib"):
+            del sys.modules[name]
+    pythonqt_facade.uninstall()
+
+
+@pytest.fixture
+def scene(qt_application):
+    """An empty scene."""
+    import slicer
+
+    from MedLoRDSlicerLib.headless import HeadlessSlicer, in_slicer_application
+
+    if in_slicer_application():
+        slicer.mrmlScene.Clear()
+        yield slicer.mrmlScene
+        slicer.mrmlScene.Clear()
+        return
+    with HeadlessSlicer() as headless:
+        yield headless.scene
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> str:
+    """Folder of a model bundle with tiny random networks."""
+    pytest.importorskip("torch")
+    from support.tiny_bundle import write_tiny_bundle
+
+    return str(write_tiny_bundle(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """One real worker for all panel tests."""
+    from medlord.client import EngineClient
+    from MedLoRDSlicerLib.engine import Engine
+
+    # Patient: loading torch takes minutes where other work has the processor.
+    engine = Engine(lambda: EngineClient(start_timeout_s=900.0))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def screenshots(tmp_path_factory) -> Path:
+    """Where pictures go: the folder in MEDLORD_SCREENSHOTS, else a temporary one."""
+    folder = Path(os.environ.get("MEDLORD_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def open_panel(scene, engine, tiny_model):
+    """Builds the panel from the real .ui file, as the module does, for the tiny model or another."""
+    import slicer
+
+    from MedLoRDSlicerLib.logic import SynthesisLogic
+    from MedLoRDSlicerLib.panel import SynthesisPanel
+
+    opened = []
+
+    def build(model: str = tiny_model) -> SimpleNamespace:
+        widget = slicer.util.loadUI(str(MODULE.parent / "Resources" / "UI" / "MedLoRDSlicer.ui"))
+        widget.setMRMLScene(scene)
+        ui = slicer.util.childWidgetVariables(widget)
+        panel = SynthesisPanel(ui, SynthesisLogic(engine), scene, model)
+        widget.show()
+        opened.append((panel, widget))
+        return SimpleNamespace(panel=panel, ui=ui, widget=widget)
+
+    yield build
+    for panel, widget in opened:
+        panel.cleanup()
+        widget.setMRMLScene(None)
+        widget.close()
+        widget.deleteLater()
