@@ -8,6 +8,28 @@ CONDITIONS = ["body", "lung", "bone", "aorta"]
 ATTRIBUTES = {"contrast_phase": ["native", "arterial", "venous"]}
 GRID_SHAPE, SPACING_MM = (16, 16, 8), (20.0, 20.0, 30.0)
 
+AUTOENCODER = {
+    "channels": [8, 8],
+    "num_res_layers": 1,
+    "strides": [2, [2, 2, 1]],
+    "num_embeddings": 64,
+    "embedding_dim": 4,
+}
+DENOISER = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "channels": [8, 16],
+    "num_res_blocks": [1, 1],
+    "attention_levels": [False, True],
+    "num_head_channels": 8,
+    "norm_num_groups": 4,
+}
+CONTROL = {
+    "condition_channels": len(CONDITIONS) + 3,
+    "embedding_channels": [4, 8],
+    "embedding_strides": [2, [2, 2, 1]],
+}
+
 
 def write_tiny_bundle(
     folder: Path, *, model_id: str = "tiny", grid_shape: tuple[int, int, int] = GRID_SHAPE
@@ -19,31 +41,10 @@ def write_tiny_bundle(
     from medlord.networks.build import build_autoencoder, build_control, build_denoiser
 
     torch.manual_seed(7)
-    autoencoder = {
-        "channels": [8, 8],
-        "num_res_layers": 1,
-        "strides": [2, [2, 2, 1]],
-        "num_embeddings": 64,
-        "embedding_dim": 4,
-    }
-    denoiser = {
-        "in_channels": 4,
-        "out_channels": 4,
-        "channels": [8, 16],
-        "num_res_blocks": [1, 1],
-        "attention_levels": [False, True],
-        "num_head_channels": 8,
-        "norm_num_groups": 4,
-    }
-    control = {
-        "condition_channels": len(CONDITIONS) + 3,
-        "embedding_channels": [4, 8],
-        "embedding_strides": [2, [2, 2, 1]],
-    }
     networks = {
-        "autoencoder": build_autoencoder(autoencoder),
-        "denoiser": build_denoiser(denoiser),
-        "control": build_control(control, denoiser),
+        "autoencoder": build_autoencoder(AUTOENCODER),
+        "denoiser": build_denoiser(DENOISER),
+        "control": build_control(CONTROL, DENOISER),
     }
     with torch.no_grad():  # zero-initialised layers would hide the conditions from the output
         for network in networks.values():
@@ -53,7 +54,7 @@ def write_tiny_bundle(
     settings = {
         "id": model_id,
         "version": "1.0",
-        "networks": {"autoencoder": autoencoder, "denoiser": denoiser, "control": control},
+        "networks": {"autoencoder": AUTOENCODER, "denoiser": DENOISER, "control": CONTROL},
         "schedule": {"kind": "cosine", "training_steps": 300},
         "prediction_type": "v_prediction",
         "scale_factor": 1.0,

@@ -41,9 +41,9 @@ TRAINING_DEFAULTS = {
 class CropSource:
     """Random crops of the training images; `body_share` of them are centred on tissue instead of air."""
 
-    def __init__(self, folder: Path, crop: tuple[int, int, int], body_share: float):
+    def __init__(self, folder: Path, crop: tuple[int, int, int], body_share: float, window_hu: tuple):
         self.cases: list[Case] = [load_case(path) for path in list_cases(folder)]
-        self.crop, self.body_share = np.asarray(crop), body_share
+        self.crop, self.body_share, self.window_hu = np.asarray(crop), body_share, window_hu
         shape = np.asarray(self.cases[0].image_hu.shape)
         if (self.crop > shape).any():
             raise InputError(
@@ -61,7 +61,7 @@ class CropSource:
             if numbers[4] < self.body_share:
                 start = self._around_tissue(case, numbers, start)
             window = tuple(slice(a, a + n) for a, n in zip(start, self.crop, strict=True))
-            crops.append(to_network(case.image_hu[window]))
+            crops.append(to_network(case.image_hu[window], self.window_hu))
         return torch.from_numpy(np.stack(crops)[:, None])
 
     def _around_tissue(self, case: Case, numbers: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -155,11 +155,11 @@ def train_autoencoder(
 ) -> None:
     """Train on the cases in `cases`, checkpoints and log in `folder`; resumes when `folder` holds a checkpoint.
 
-    `config` has the sections `autoencoder` (see `build_autoencoder`) and `training` (steps, batch, crop and
-    `TRAINING_DEFAULTS`).
+    `config` has the sections `autoencoder` (see `build_autoencoder`), `window_hu` (low, high) and `training` (steps,
+    batch, crop and `TRAINING_DEFAULTS`).
     """
     settings = section(config, "training", ("steps", "batch", "crop"), TRAINING_DEFAULTS)
-    source = CropSource(cases, tuple(settings["crop"]), settings["body_share"])
+    source = CropSource(cases, tuple(settings["crop"]), settings["body_share"], tuple(config["window_hu"]))
     training = _AutoencoderTraining(config, settings, source, torch.device(device))
     networks = {"autoencoder": training.descent.network}
     optimizers = {"autoencoder": training.descent.optimizer}

@@ -20,8 +20,6 @@ from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ..volume_files import load_volume, write_atomically
 from ..volumes import AIR_HU, Grid, Volume, require_ct, resample_volume
 
-INTENSITY_LIMIT_HU = 1000.0
-
 
 @dataclass
 class Case:
@@ -33,19 +31,21 @@ class Case:
     attributes: dict[str, str]
 
 
-def to_network(hu: np.ndarray) -> np.ndarray:
-    """HU -> network intensity: clip to [-1000, 1000], divide by 1000."""
-    return np.clip(hu, -INTENSITY_LIMIT_HU, INTENSITY_LIMIT_HU).astype(np.float32) / INTENSITY_LIMIT_HU
+def to_network(hu: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
+    """HU -> network intensity float32: `window_hu` (low, high) becomes [-1, 1], what lies outside is clipped."""
+    low, high = window_hu
+    return (np.clip(hu, low, high).astype(np.float32) - (low + high) / 2) / ((high - low) / 2)
 
 
 def save_case(path: Path, volume: Volume, conditions: Conditions, attributes: dict[str, str]) -> None:
-    """Write one case file."""
+    """Write one case file; HU are rounded to int16, none is clipped below that range."""
+    limits = np.iinfo(np.int16)
     masks = np.stack([np.packbits(mask) for mask in conditions.masks.values()])
     write_atomically(
         path,
         lambda temporary: _write_archive(
             temporary,
-            image=np.clip(np.rint(volume.array), -1024, 3071).astype(np.int16),
+            image=np.clip(np.rint(volume.array), limits.min, limits.max).astype(np.int16),
             masks=masks,
             conditions=np.array(json.dumps(conditions.names)),
             attributes=np.array(json.dumps(attributes)),
@@ -102,7 +102,7 @@ def prepare_phantoms(
         if not path.exists():
             draw = np.random.default_rng([seed, 77])
             shift = draw.uniform(-1, 1, 3) * (12.0, 12.0, 20.0)
-            phantom = make_phantom(seed, Grid.centered(grid.shape, tuple(grid.spacing_mm), tuple(shift)))
+            phantom = make_phantom(seed, _moved(grid, shift))
             masks = {name: phantom.conditions[name] for name in conditions}
             case = Conditions(phantom.volume.grid, masks)
             if draw.random() < truncated_share:
@@ -113,13 +113,15 @@ def prepare_phantoms(
 
 def _truncate(volume: Volume, conditions: Conditions, draw: np.random.Generator) -> None:
     """Empty the slices beyond a shorter scan range (in place)."""
-    depth = volume.grid.shape[2]
+    # The axis that runs from the feet to the head, first or last in some orientations.
+    axis = int(np.argmax(np.abs(volume.grid.affine[2, :3])))
+    depth = volume.grid.shape[axis]
     low, high = draw.integers(0, depth // 4 + 1, 2)
     outside = np.ones(depth, dtype=bool)
     outside[low : depth - high] = False
-    volume.array[:, :, outside] = AIR_HU
+    np.moveaxis(volume.array, axis, 0)[outside] = AIR_HU
     for mask in conditions.masks.values():
-        mask[:, :, outside] = False
+        np.moveaxis(mask, axis, 0)[outside] = False
 
 
 def prepare_files(
@@ -150,7 +152,7 @@ def prepare_files(
                 )
             volume = load_volume(entry["ct"])
             require_ct(volume, f"The CT of case {number}")
-            target = place(volume) if place else _centred(grid, volume)
+            target = place(volume) if place else _moved(grid, volume.grid.center_ras_mm)
             masks = {name: np.zeros(grid.shape, dtype=bool) for name in conditions}
             if entry.get("conditions"):
                 masks.update(Conditions.load(entry["conditions"]).resampled(target).masks)
@@ -159,5 +161,8 @@ def prepare_files(
         clock.report(number)
 
 
-def _centred(grid: Grid, volume: Volume) -> Grid:
-    return Grid.centered(grid.shape, tuple(grid.spacing_mm), tuple(volume.grid.center_ras_mm))
+def _moved(grid: Grid, center_ras_mm: np.ndarray) -> Grid:
+    """`grid` with its middle at `center_ras_mm`; shape, spacing and directions stay."""
+    affine = grid.affine.copy()
+    affine[:3, 3] += np.asarray(center_ras_mm) - grid.center_ras_mm
+    return Grid(grid.shape, affine)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from ..bundles.bundle import verify_bundle
 from ..devices import choose_device
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from ..progress import Cancel, Progress
-from ..resources import resource_folder
+from ..resources import BUNDLED_MODEL, resource_folder
 from .config import load_config
-from .pipeline import STAGES, TrainingPlan
-
-BUNDLED = "thorax-phantom"
+from .pipeline import TrainingPlan
+from .stages import STAGES
 
 
 def train(
@@ -66,14 +65,20 @@ def train_bundled(
     target = Path(target)
     if (target / "configs").exists():
         raise InputError(f"{target} holds a model already; choose another folder for the new one.")
-    config = resource_folder() / "Training" / f"{BUNDLED}.yaml"
+    config = resource_folder() / "Training" / f"{BUNDLED_MODEL}.yaml"
     train(config, list(STAGES), folder, device=device, progress=progress, cancel=cancel)
     return export_model(config, folder, target)
 
 
 def _licence_text() -> str:
-    """The text of the Apache licence, from the source tree or the shipped resources."""
-    for place in (resource_folder().parent / "LICENSE.txt", resource_folder() / "LICENSE.txt"):
-        if place.is_file():
-            return place.read_text(encoding="utf-8")
-    return "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+    """The text of the Apache licence: of the source tree, or where that is installed, of the bundled model."""
+    places = (
+        resource_folder().parent / "LICENSE.txt",
+        resource_folder() / "Models" / BUNDLED_MODEL / "LICENSE",
+    )
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise EngineError(
+            f"There is no licence text {' or '.join(map(str, places))}; install MedLoRDSlicer again."
+        )
+    return found.read_text(encoding="utf-8")

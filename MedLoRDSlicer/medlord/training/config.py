@@ -1,13 +1,17 @@
-"""Training configurations: YAML files, checked before anything runs."""
+"""Training configurations: YAML files, checked before anything runs, and notes of what files were made from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
 from ..errors import InputError
+from ..volume_files import write_atomically
+
+ORIGIN = "made_from.json"
 
 
 def load_config(path: str | Path) -> dict:
@@ -38,3 +42,38 @@ def section(config: dict, name: str, required: Iterable[str], optional: dict | N
             f"{unknown or 'none'}; known are {sorted(set(required) | set(optional))}."
         )
     return {**optional, **content}
+
+
+def first_difference(before: object, now: object, ignored: Iterable[str] = (), where: str = "") -> str | None:
+    """Where two JSON-able contents differ first, in words as "training.seed: 1 before, 2 now"; None if nowhere.
+
+    Keys in `ignored` are passed over at every level; tuples equal lists, as in JSON.
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in [*before, *(key for key in now if key not in before)]:
+            if key not in ignored and (
+                found := first_difference(before.get(key), now.get(key), ignored, f"{where}.{key}".strip("."))
+            ):
+                return found
+        return None
+    if json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True):
+        return None
+    return f"{where}: {_brief(before)} before, {_brief(now)} now"
+
+
+def read_origin(folder: Path) -> dict | None:
+    """What the files of `folder` were made from, as `write_origin` noted it; None where nothing is noted."""
+    path = folder / ORIGIN
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_origin(folder: Path, origin: dict) -> None:
+    """Note beside the files of `folder` what they are made from: settings, and SHA-256 of weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(origin, indent=1)
+    write_atomically(folder / ORIGIN, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _brief(value: object) -> str:
+    text = "nothing" if value is None else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -12,12 +12,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..errors import EngineError
+from ..errors import EngineError, InputError
 from ..progress import Cancel, Progress, ProgressEvent, raise_if_cancelled
 from .averaging import WeightAverage
-from .checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, read_state, save_checkpoint
+from .config import first_difference
 
 CHECKPOINT = "checkpoint"
+# What a resumed run may change: more steps go on with the training, and how often it is saved changes no weight.
+FREE_TO_CHANGE = ("steps", "checkpoint_every")
 
 
 def generator_for(seed: int, step: int, purpose: str) -> torch.Generator:
@@ -78,12 +81,15 @@ def run_steps(
     """Run `one_step(step) -> losses` for steps up to `total`, resuming from `folder` when it holds a checkpoint.
 
     Losses go to `log.jsonl` every 20 steps, the progress bar shows their running mean. A cancelled run keeps its
-    checkpoint. Raises `EngineError` when a loss is not finite.
+    checkpoint. Raises `EngineError` when a loss is not finite and `InputError` when the checkpoint was trained with
+    another `config` (JSON-able; `FREE_TO_CHANGE` may differ).
     """
     folder.mkdir(parents=True, exist_ok=True)
     place, start = folder / CHECKPOINT, 0
-    if has_checkpoint(place):
-        start = int(load_checkpoint(place, networks, optimizers)["step"])
+    if state := read_state(place):
+        require_same_config(phase, state["config"], config)
+        load_checkpoint(place, networks, optimizers)
+        start = int(state["step"])
 
     def save(step: int) -> None:
         content = {name: network.state_dict() for name, network in networks.items()}
@@ -105,16 +111,21 @@ def run_steps(
             bar.update(1)
             if (step + 1) % 20 == 0 or step + 1 == total:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in mean.items()}, refresh=False)
+                elapsed = time.perf_counter() - started
                 with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                    log.write(
-                        json.dumps({"step": step + 1, "seconds": time.perf_counter() - started, **mean})
-                        + "\n"
-                    )
+                    log.write(json.dumps({"step": step + 1, "seconds": elapsed, **mean}) + "\n")
                 if progress is not None:
-                    elapsed = time.perf_counter() - started
                     eta = elapsed / (step + 1 - start) * (total - step - 1)
                     progress(ProgressEvent(phase, step + 1, total, elapsed, eta))
-            if (step + 1) % checkpoint_every == 0:
+            if (step + 1) % checkpoint_every == 0 or step + 1 == total:
                 save(step + 1)
-    if start < total:
-        save(total)
+
+
+def require_same_config(stage: str, before: dict, now: dict) -> None:
+    """Raise `InputError` naming the first difference, unless `before` trained what `now` describes."""
+    difference = first_difference(before, now, FREE_TO_CHANGE)
+    if difference:
+        raise InputError(
+            f"The checkpoint of the stage '{stage}' was trained with another configuration ({difference}); restore "
+            f"that setting, delete the stage's folder '{stage}' to train it again, or choose a new working folder."
+        )

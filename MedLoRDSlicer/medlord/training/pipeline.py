@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from ..bundles.bundle import write_bundle
 from ..bundles.description import ModelDescription
@@ -23,14 +22,14 @@ from ..networks.build import build_autoencoder, build_control, build_denoiser
 from ..progress import Cancel, Progress
 from ..volumes import Grid
 from .autoencoder import train_autoencoder
-from .cases import prepare_files, prepare_phantoms
-from .config import section
+from .cases import list_cases, prepare_files, prepare_phantoms
+from .checkpoint import load_networks, read_state, weights_sha256
+from .config import first_difference, read_origin, section, write_origin
 from .control import train_control
 from .diffusion import train_diffusion
-from .latents import encode_cases, measure_scale_factor
-from .optimisation import CHECKPOINT
-
-STAGES = ("prepare", "autoencoder", "encode", "diffusion", "control")
+from .latents import SCALE_FACTOR, discard_stale_latents, encode_cases, measure_scale_factor
+from .optimisation import CHECKPOINT, require_same_config
+from .stages import STAGES
 
 
 class TrainingPlan:
@@ -42,6 +41,12 @@ class TrainingPlan:
         self.grid = Grid.centered(
             tuple(grid["shape"]), tuple(grid["spacing_mm"]), orientation=grid["orientation"]
         )
+        self.window_hu = _checked_window(config["window_hu"])
+        if config["prediction_type"] != "v_prediction":
+            raise InputError(
+                f"prediction_type is '{config['prediction_type']}'; networks are trained here to predict v only, "
+                "write v_prediction."
+            )
         self.conditions, self.attributes = list(config["conditions"]), dict(config["attributes"])
         for stage in ("autoencoder", "diffusion", "control"):
             section(config, stage, ("network", "training"))
@@ -53,122 +58,162 @@ class TrainingPlan:
         """Run one of `STAGES`; raises `InputError` when it is unknown or the stages before it are not done."""
         if stage not in STAGES:
             raise InputError(f"Unknown stage '{stage}'; the stages are {', '.join(STAGES)}.")
-        getattr(self, f"_{stage}")(progress, cancel)
+        getattr(self, f"_{stage}")(progress=progress, cancel=cancel)
 
-    def _prepare(self, progress: Progress | None, cancel: Cancel | None) -> None:
+    def _prepare(self, **callbacks) -> None:
         data, target = self.config["data"], self.folder / "cases"
+        if read_origin(target) is None and not any(target.glob("*.npz")):
+            # Before the first case: a preparation that is killed and goes on must know its own cases again.
+            write_origin(target, self._cases_origin())
+        self._cases()
         if "files" in data:
-            prepare_files(target, data["files"], self.grid, self.conditions, progress=progress, cancel=cancel)
+            prepare_files(target, data["files"], self.grid, self.conditions, **callbacks)
             return
         data = section(self.config, "data", ("first_seed", "cases"), {"truncated_share": 0.0})
         seeds = range(data["first_seed"], data["first_seed"] + data["cases"])
-        prepare_phantoms(
-            target,
-            seeds,
-            self.grid,
-            self.conditions,
-            truncated_share=data["truncated_share"],
-            progress=progress,
-            cancel=cancel,
-        )
+        share = data["truncated_share"]
+        prepare_phantoms(target, seeds, self.grid, self.conditions, truncated_share=share, **callbacks)
 
-    def _autoencoder(self, progress: Progress | None, cancel: Cancel | None) -> None:
-        stage = self.config["autoencoder"]
-        config = {"autoencoder": stage["network"], "training": stage["training"]}
-        train_autoencoder(
-            config,
-            self.folder / "cases",
-            self.folder / "autoencoder",
-            device=self.device,
-            progress=progress,
-            cancel=cancel,
-        )
+    def _autoencoder(self, **callbacks) -> None:
+        config, target = self._stage_config("autoencoder"), self.folder / "autoencoder"
+        train_autoencoder(config, self._cases(), target, device=self.device, **callbacks)
 
-    def _encode(self, progress: Progress | None, cancel: Cancel | None) -> None:
-        encode_cases(
-            self.trained_autoencoder(),
-            self.folder / "cases",
-            self.folder / "latents",
-            device=self.device,
-            progress=progress,
-            cancel=cancel,
-        )
-        measure_scale_factor(self.folder / "latents")
+    def _encode(self, **callbacks) -> None:
+        target, network = self.folder / "latents", self.trained_autoencoder()
+        cases = self._cases()
+        discard_stale_latents(target, self._latents_origin())
+        encode_cases(network, cases, target, self.window_hu, device=self.device, **callbacks)
+        measure_scale_factor(target)
 
-    def _diffusion(self, progress: Progress | None, cancel: Cancel | None) -> None:
-        config = {
-            "denoiser": self.denoiser_config,
-            "schedule": self.config["schedule"],
-            "training": self.config["diffusion"]["training"],
-        }
-        train_diffusion(
-            config,
-            self.folder / "latents",
-            self.scale_factor(),
-            self.folder / "diffusion",
-            device=self.device,
-            progress=progress,
-            cancel=cancel,
-        )
+    def _diffusion(self, **callbacks) -> None:
+        config, target = self._stage_config("diffusion"), self.folder / "diffusion"
+        train_diffusion(config, self._latents(), self.scale_factor(), target, device=self.device, **callbacks)
 
-    def _control(self, progress: Progress | None, cancel: Cancel | None) -> None:
-        config = {
-            "denoiser": self.denoiser_config,
-            "control": self.control_config,
-            "schedule": self.config["schedule"],
-            "conditions": self.conditions,
-            "attributes": self.attributes,
-            "training": self.config["control"]["training"],
-        }
+    def _control(self, **callbacks) -> None:
         train_control(
-            config,
+            self._stage_config("control"),
             self.trained_denoiser(),
-            self.folder / "cases",
-            self.folder / "latents",
+            self._cases(),
+            self._latents(),
             self.scale_factor(),
             self.folder / "control",
             device=self.device,
-            progress=progress,
-            cancel=cancel,
+            **callbacks,
         )
 
-    def scale_factor(self) -> float:
-        """The measured latent scale factor; raises `InputError` before the stage `encode`."""
-        path = self.folder / "latents" / "scale_factor.json"
-        if not path.is_file():
-            raise InputError(f"There is no {path.name} in {path.parent}; run the stage 'encode' first.")
+    def _cases_origin(self) -> dict:
+        return {name: self.config[name] for name in ("grid", "data", "conditions")}
+
+    def _latents_origin(self, exporting: bool = False) -> dict:
+        return {
+            "autoencoder_sha256": weights_sha256(self.trained_autoencoder(exporting)),
+            "window_hu": list(self.window_hu),
+            "cases": self._cases_origin(),
+        }
+
+    def _cases(self) -> Path:
+        """The folder of the cases; raises `InputError` when they were made for another configuration."""
+        folder, origin = self.folder / "cases", self._cases_origin()
+        before = read_origin(folder)
+        if before is None:
+            list_cases(folder)  # Says that there is none yet, where that is the reason.
+        difference = first_difference(before or {}, origin)
+        if difference:
+            raise InputError(
+                f"The cases in {folder} were made for another configuration ({difference}); choose a new working "
+                "folder, or delete that one and run the stage 'prepare' again."
+            )
+        return folder
+
+    def _latents(self, exporting: bool = False) -> Path:
+        """The folder of the latents; raises `InputError` unless all are of the present autoencoder and cases."""
+        folder = self.folder / "latents"
+        if not (folder / SCALE_FACTOR).is_file():
+            raise InputError(f"There is no {SCALE_FACTOR} in {folder}; run the stage 'encode' first.")
+        before = read_origin(folder)
+        if before is None and exporting:
+            return folder  # Folders trained before origins were noted can still be exported, no more.
+        difference = first_difference(before or {}, self._latents_origin(exporting))
+        if difference:
+            raise InputError(
+                f"The latents in {folder} do not belong to the present autoencoder and cases ({difference}); run "
+                "the stage 'encode' again."
+            )
+        return folder
+
+    def scale_factor(self, exporting: bool = False) -> float:
+        """The measured latent scale factor; raises `InputError` before the stage `encode` and for stale latents."""
+        path = self._latents(exporting) / SCALE_FACTOR
         return float(json.loads(path.read_text(encoding="utf-8"))["scale_factor"])
 
-    def trained_autoencoder(self) -> torch.nn.Module:
-        """The autoencoder with the weights of its last checkpoint."""
-        return self._trained(
-            build_autoencoder(self.config["autoencoder"]["network"]), "autoencoder", "autoencoder"
-        )
+    def trained_autoencoder(self, exporting: bool = False) -> torch.nn.Module:
+        """The finished autoencoder; the errors of all three are those of `_trained`."""
+        network = build_autoencoder(self.config["autoencoder"]["network"])
+        return self._trained(network, "autoencoder", "autoencoder", exporting)
 
-    def trained_denoiser(self) -> torch.nn.Module:
-        """The denoiser with its averaged weights."""
-        return self._trained(build_denoiser(self.denoiser_config), "diffusion", "average")
+    def trained_denoiser(self, exporting: bool = False) -> torch.nn.Module:
+        """The finished denoiser with its averaged weights."""
+        return self._trained(build_denoiser(self.denoiser_config), "diffusion", "average", exporting)
 
-    def trained_control(self) -> torch.nn.Module:
-        """The control adapter with its averaged weights."""
-        return self._trained(build_control(self.control_config, self.denoiser_config), "control", "average")
+    def trained_control(self, exporting: bool = False) -> torch.nn.Module:
+        """The finished control adapter with its averaged weights."""
+        network = build_control(self.control_config, self.denoiser_config)
+        return self._trained(network, "control", "average", exporting)
 
-    def _trained(self, network: torch.nn.Module, stage: str, name: str) -> torch.nn.Module:
-        path = self.folder / stage / CHECKPOINT / "networks.safetensors"
-        if not path.is_file():
+    def _stage_config(self, stage: str, exporting: bool = False) -> dict:
+        """All that the weights of a stage depend on: its checkpoint keeps it, and a run with another is refused."""
+        config = self.config
+        if stage == "autoencoder":
+            inputs = {
+                "autoencoder": config["autoencoder"]["network"],
+                "window_hu": list(self.window_hu),
+                "cases": self._cases_origin(),
+            }
+        else:
+            inputs = {
+                "denoiser": self.denoiser_config,
+                "schedule": config["schedule"],
+                "latents": self._latents_origin(exporting),
+            }
+        if stage == "control":
+            inputs |= {
+                "control": self.control_config,
+                "conditions": self.conditions,
+                "attributes": self.attributes,
+                "denoiser_sha256": weights_sha256(self.trained_denoiser(exporting)),
+            }
+        return {**inputs, "training": config[stage]["training"]}
+
+    def _trained(self, network: torch.nn.Module, stage: str, name: str, exporting: bool) -> torch.nn.Module:
+        """Fill `network` from the end of a stage.
+
+        Raises `InputError` when the stage has not begun, has not reached its last step, or was trained with another
+        configuration or on other results of the stages before it.
+        """
+        place, steps = self.folder / stage / CHECKPOINT, self.config[stage]["training"]["steps"]
+        state = read_state(place)
+        if state is None:
             raise InputError(f"The stage '{stage}' has no checkpoint in {self.folder}; run it first.")
-        tensors = load_file(path)
-        start = name + "."
-        network.load_state_dict({key[len(start) :]: tensors[key] for key in tensors if key.startswith(start)})
+        if state["step"] < steps:
+            raise InputError(
+                f"The stage '{stage}' has done {state['step']} of {steps} steps in {self.folder}; run it to its "
+                "end first."
+            )
+        config = self._stage_config(stage, exporting)
+        if exporting:
+            # Checkpoints written before window, cases and fingerprints were noted can still be exported, no more.
+            config = {key: value for key, value in config.items() if key in state["config"]}
+        require_same_config(stage, state["config"], config)
+        load_networks(place, {name: network})
         return network.eval().requires_grad_(False)
 
     def export(self, target: Path, card: str, licence_text: str) -> ModelDescription:
         """Write the trained networks as a bundle to `target`."""
         config = self.config
         networks = {
-            "autoencoder": self.trained_autoencoder(),
-            "denoiser": self.trained_denoiser(),
-            "control": self.trained_control(),
+            "autoencoder": self.trained_autoencoder(exporting=True),
+            "denoiser": self.trained_denoiser(exporting=True),
+            "control": self.trained_control(exporting=True),
         }
         settings = {
             **{
@@ -180,13 +225,13 @@ class TrainingPlan:
                 "denoiser": self.denoiser_config,
                 "control": self.control_config,
             },
-            "scale_factor": self.scale_factor(),
+            "scale_factor": self.scale_factor(exporting=True),
             "grid_shape": self.grid.shape,
             "spacing_mm": tuple(config["grid"]["spacing_mm"]),
             "orientation": config["grid"]["orientation"],
             "conditions": self.conditions,
             "attributes": self.attributes,
-            "window_hu": tuple(config["window_hu"]),
+            "window_hu": self.window_hu,
             "training": {
                 "data": config["data"],
                 **{n: config[n]["training"] for n in ("autoencoder", "diffusion", "control")},
@@ -195,6 +240,15 @@ class TrainingPlan:
         return write_bundle(
             target, networks, settings, _monai_metadata(config), card=card, licence_text=licence_text
         )
+
+
+def _checked_window(window_hu: object) -> tuple[float, float]:
+    numbers = isinstance(window_hu, list | tuple) and [n for n in window_hu if isinstance(n, int | float)]
+    if not numbers or len(numbers) != 2 or not -32768 <= numbers[0] < numbers[1] <= 32767:
+        raise InputError(
+            f"window_hu is {window_hu}; two HU values within 16 bits are needed, the lower first."
+        )
+    return tuple(numbers)
 
 
 def _monai_metadata(config: dict) -> dict:
