@@ -8,6 +8,9 @@ from pathlib import Path
 
 from .errors import EngineError
 
+BUNDLED_MODEL = "thorax-phantom"
+"""Id of the model that is shipped and taken where none is named."""
+
 
 def resource_folder() -> Path:
     """The folder that holds `vocabulary.json` and `Models/`.

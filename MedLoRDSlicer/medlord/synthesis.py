@@ -15,6 +15,7 @@ from .conditions import Conditions
 from .errors import InputError, InsufficientMemoryError, WeightsError
 from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from .recipe import Recipe, library_versions, pack_conditions
+from .resources import BUNDLED_MODEL
 from .volumes import Grid, Volume, require_ct
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Result:
 
 def synthesize(
     conditions: Conditions,
-    model: str | Path = "thorax-phantom",
+    model: str | Path = BUNDLED_MODEL,
     *,
     seed: int = 0,
     sampler: str = "unipc",

@@ -29,12 +29,11 @@ from .errors import EngineError, InsufficientMemoryError, MedlordError
 from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from .protocol import one_line
 from .recipe import Recipe, library_versions
+from .resources import BUNDLED_MODEL
 
 if TYPE_CHECKING:
     from .bundles.bundle import ModelBundle
     from .synthesis import Result
-
-DEFAULT_MODEL = "thorax-phantom"
 
 # Two models at most: a person compares a model with another one; more would fill the device for nothing.
 _KEPT_MODELS = 2
@@ -95,7 +94,7 @@ class Engine:
         folder: str,
         progress: Progress,
         cancel: Cancel,
-        model: str = DEFAULT_MODEL,
+        model: str = BUNDLED_MODEL,
         device: str = "auto",
         reference: str | None = None,
         **options: Any,

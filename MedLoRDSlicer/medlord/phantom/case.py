@@ -70,8 +70,13 @@ def default_grid() -> Grid:
     return Grid.centered((128, 128, 64), (2.8, 2.8, 5.0))
 
 
-def make_phantom(seed: int, grid: Grid | None = None, progress: Progress | None = None, cancel: Cancel | None = None,
-                 **overrides) -> PhantomCase:
+def make_phantom(
+    seed: int,
+    grid: Grid | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    **overrides,
+) -> PhantomCase:
     """Draw the parameters of a seed and make its phantom on `grid` (default: `default_grid()`).
 
     Same seed, grid and overrides: the same bits. Raises `InputError` for bad parameters or geometry and
@@ -82,8 +87,9 @@ def make_phantom(seed: int, grid: Grid | None = None, progress: Progress | None 
     return render(sample_parameters(seed, **overrides), grid, progress, cancel)
 
 
-def render(parameters: PhantomParameters, grid: Grid, progress: Progress | None = None,
-           cancel: Cancel | None = None) -> PhantomCase:
+def render(
+    parameters: PhantomParameters, grid: Grid, progress: Progress | None = None, cancel: Cancel | None = None
+) -> PhantomCase:
     """Make the phantom of given parameters on a grid, block of slices by block of slices."""
     scene = Scene(parameters)
     hu, labelmap, flags = paint_all(scene, grid, progress, cancel)
@@ -112,6 +118,10 @@ def paint_all(scene: Scene, grid: Grid, progress: Progress | None = None, cancel
         raise_if_cancelled(cancel, "painting of the anatomy")
         stop = min(start + step, nk)
         block = scene.paint(start, stop, grid)
-        hu[start:stop], labelmap[start:stop], flags[start:stop] = block.hu[1:-1], block.label[1:-1], block.flags[1:-1]
+        hu[start:stop], labelmap[start:stop], flags[start:stop] = (
+            block.hu[1:-1],
+            block.label[1:-1],
+            block.flags[1:-1],
+        )
         clock.report(stop)
     return hu, labelmap, flags

@@ -63,10 +63,17 @@ class ChestWall:
         # The spine pushes into the cage behind; the gutters lie on both sides of it.
         notch = np.exp(-0.5 * (self.turn / 0.26) ** 2)
         cage *= 1 - 0.2 * notch
-        thick = [_smooth_profile(v) * (0.55 + 0.45 * p.muscle)
-                 for v in (_MUSCLE_WIDTH, _MUSCLE_FRONT, _MUSCLE_BACK)]
-        muscle = self._section(width / side * (0.5 + 0.5 * side) + thick[0][:, None], front + thick[1],
-                               back + thick[2], 2.3, 2.35)
+        thick = [
+            _smooth_profile(v) * (0.55 + 0.45 * p.muscle)
+            for v in (_MUSCLE_WIDTH, _MUSCLE_FRONT, _MUSCLE_BACK)
+        ]
+        muscle = self._section(
+            width / side * (0.5 + 0.5 * side) + thick[0][:, None],
+            front + thick[1],
+            back + thick[2],
+            2.3,
+            2.35,
+        )
         self.cage, self.cage_slope = self._table(cage)
         self.muscle, self.muscle_slope = self._table(muscle)
         self.fat = self._fat_thickness(p)
@@ -171,8 +178,18 @@ def _breasts(block, skin, muscle, p):
         breast = ellipsoid(x, y, z, center, radii)
         skin[box] = smooth_union(skin[box], breast, 14)
         size = p.breast_gland_fraction
-        glands.append((box, ellipsoid(x, y, z, (center[0], center[1] + 8 + 0.2 * p.breast_mm, center[2]),
-                                      [r * size for r in radii])))
+        glands.append(
+            (
+                box,
+                ellipsoid(
+                    x,
+                    y,
+                    z,
+                    (center[0], center[1] + 8 + 0.2 * p.breast_mm, center[2]),
+                    [r * size for r in radii],
+                ),
+            )
+        )
     return glands
 
 

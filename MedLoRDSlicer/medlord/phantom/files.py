@@ -1,72 +1,59 @@
-"""A phantom as files: CT, labelmap, overlapping masks, parameters."""
+"""A phantom as files: CT, segmentation, parameters."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import InputError
+from ..output_folders import appearing_together
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
+from ..segmentation_files import write_segmentation
 from ..volume_files import check_writable_folder, save_volume, write_atomically
-from ..volumes import Grid, Volume
-from . import labels
+from ..volumes import Grid
 from .case import PhantomCase, make_phantom
 
+FILE_NAMES = ("ct.nii.gz", "segmentation.seg.nrrd", "parameters.json")
 
-def write_phantom(seed: int, out_dir: str | Path, grid: Grid | None = None, progress: Progress | None = None,
-                  cancel: Cancel | None = None, **overrides) -> list[Path]:
+
+def write_phantom(
+    seed: int,
+    out_dir: str | Path,
+    grid: Grid | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    **overrides,
+) -> list[Path]:
     """Make a phantom and write it into a folder, which is created if need be (its parent must exist).
 
-    Files: ct.nii.gz (int16 HU), labelmap.nii.gz (uint8, disjoint structures; where shapes meet the order of
-    `medlord.phantom.labels` decides) with labels.json {value: name}, one mask NAME.nii.gz for the body and for every
-    overlapping structure and finding that is present, parameters.json. Returns their paths.
+    Files: ct.nii.gz (int16 HU, marked as synthetic), segmentation.seg.nrrd (every structure that is present, the
+    overlapping ones in layers of their own), parameters.json. Returns their paths; older ones are replaced.
+    `grid` and `overrides` are those of `make_phantom`.
 
     All files appear together at the end: bad parameters (`InputError`), cancelling (`CancelledError`), a folder that
     cannot be written (`InputError`) or a full disk (`EngineError`) leave the folder as it was.
     """
-    out_dir = Path(out_dir)
-    if out_dir.exists() and not out_dir.is_dir():
-        raise InputError(f"The output {out_dir} is a file; give a folder.")
-    check_writable_folder(out_dir if out_dir.exists() else out_dir.parent)
+    folder = Path(out_dir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"The output {folder} is a file; name a folder.")
+    check_writable_folder(folder if folder.exists() else folder.parent)
     case = make_phantom(seed, grid, progress, cancel, **overrides)
-    created = not out_dir.exists()
-    out_dir.mkdir(exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".medlord-", dir=out_dir))
-    try:
-        names = _write_all(case, staging, progress, cancel)
-        for name in names:
-            (staging / name).replace(out_dir / name)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        if created:
-            shutil.rmtree(out_dir, ignore_errors=True)
-        raise
-    staging.rmdir()
-    return [out_dir / name for name in names]
+    with appearing_together(folder, FILE_NAMES) as staging:
+        _write_all(case, staging, progress, cancel)
+    return [folder / name for name in FILE_NAMES]
 
 
-def _write_all(case: PhantomCase, folder: Path, progress, cancel) -> list[str]:
+def _write_all(case: PhantomCase, folder: Path, progress: Progress | None, cancel: Cancel | None) -> None:
     grid = case.volume.grid
-    masks = [name for name in labels.FLAGS if case.labels[name].any()]
-    clock, done = PhaseClock("write", 2 + len(masks), progress), []
-
-    def save(array, name, synthetic=False):
-        raise_if_cancelled(cancel, "writing of the phantom")
-        save_volume(Volume(array, grid), folder / name, synthetic=synthetic)
-        done.append(name)
-        clock.report(len(done))
-
-    save(case.volume.array, "ct.nii.gz", synthetic=True)
-    save(case.labelmap, "labelmap.nii.gz")
-    for name in masks:
-        save(case.labels[name].astype(np.uint8), f"{name}.nii.gz")
-    texts = {"labels.json": {value: name for name, value in labels.VALUES.items()},
-             "parameters.json": case.parameters.to_dict()}
-    for name, content in texts.items():
-        text = json.dumps(content, indent=2) + "\n"
-        write_atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
-    return [*done, *texts]
+    ct, segmentation, parameters = (folder / name for name in FILE_NAMES)
+    clock = PhaseClock("write", len(FILE_NAMES), progress)
+    raise_if_cancelled(cancel, "writing of the phantom")
+    save_volume(case.volume, ct, synthetic=True)
+    clock.report(1)
+    raise_if_cancelled(cancel, "writing of the phantom")
+    masks = {name: mask for name in case.labels if (mask := case.labels[name]).any()}
+    write_segmentation(segmentation, grid, masks)
+    clock.report(2)
+    text = json.dumps(case.parameters.to_dict(), indent=2) + "\n"
+    write_atomically(parameters, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    clock.report(3)

@@ -27,8 +27,11 @@ def sample_findings(p: PhantomParameters, rng, overrides: dict) -> dict:
     glass = overrides.get("ground_glass", bool(chance[3] < 0.15))
     if isinstance(effusion, bool):
         volume = float(np.exp(rng.normal(np.log(260.0), 0.55)))
-        effusion = PleuralEffusion("left" if sides[2] < 0.5 else "right", float(np.clip(volume, 60, 800))) if (
-            effusion) else None
+        effusion = (
+            PleuralEffusion("left" if sides[2] < 0.5 else "right", float(np.clip(volume, 60, 800)))
+            if (effusion)
+            else None
+        )
     pericardial = float(rng.uniform(4.0, 13.0)) if chance[1] < 0.10 else 0.0
     nodules = tuple(given) if given is not None else ()
     if (wanted and given is None) or glass is True:
@@ -37,10 +40,17 @@ def sample_findings(p: PhantomParameters, rng, overrides: dict) -> dict:
             nodules = tuple(_draw_nodule(rng, points, depths) for _ in range(wanted))
         if glass is True:
             center = points[depths < -18][int(rng.integers(max((depths < -18).sum(), 1)))]
-            glass = GroundGlass(tuple(float(v) for v in center), tuple(float(v) for v in rng.uniform(14, 36, 3)),
-                                float(rng.uniform(150, 330)))
-    return {"nodules": nodules, "ground_glass": glass or None, "pleural_effusion": effusion,
-            "pericardial_effusion_mm": overrides.get("pericardial_effusion_mm", pericardial)}
+            glass = GroundGlass(
+                tuple(float(v) for v in center),
+                tuple(float(v) for v in rng.uniform(14, 36, 3)),
+                float(rng.uniform(150, 330)),
+            )
+    return {
+        "nodules": nodules,
+        "ground_glass": glass or None,
+        "pleural_effusion": effusion,
+        "pericardial_effusion_mm": overrides.get("pericardial_effusion_mm", pericardial),
+    }
 
 
 def _lung_points(p, effusion):
@@ -60,8 +70,12 @@ def _draw_nodule(rng, points, depths) -> Nodule:
     choice = np.flatnonzero((depths > low) & (depths < high))
     choice = choice if len(choice) else np.flatnonzero(depths < -0.2 * diameter)
     center = points[choice[int(rng.integers(len(choice)))]]
-    return Nodule(tuple(float(v) for v in center), diameter, float(rng.normal(38.0, 12.0)),
-                  float(rng.uniform(0.0, 0.14)))
+    return Nodule(
+        tuple(float(v) for v in center),
+        diameter,
+        float(rng.normal(38.0, 12.0)),
+        float(rng.uniform(0.0, 0.14)),
+    )
 
 
 def paint_ground_glass(block: Block, p, lung_fraction, lung) -> None:
@@ -78,8 +92,12 @@ def paint_ground_glass(block: Block, p, lung_fraction, lung) -> None:
     ripple = 0.12 * np.sin((x + y) / 6.0) * np.sin((z - y) / 7.0) * np.sin((x - z) / 8.0 + 1.0)
     soft = np.clip((1.2 - q + ripple) / 0.4, 0, 1).astype(np.float32)
     block.hu[box] += np.float32(glass.added_hu) * soft * lung_fraction[box]
-    np.bitwise_or(block.flags[box], np.uint8(FLAGS["ground_glass"]), out=block.flags[box],
-                  where=(soft > 0.5) & (lung[box] < 0))
+    np.bitwise_or(
+        block.flags[box],
+        np.uint8(FLAGS["ground_glass"]),
+        out=block.flags[box],
+        where=(soft > 0.5) & (lung[box] < 0),
+    )
 
 
 def paint_nodules(block: Block, p, lung) -> None:
@@ -89,10 +107,14 @@ def paint_nodules(block: Block, p, lung) -> None:
         box = _world_box(block, nodule.center_ras_mm, radius * 1.3)
         if box is None:
             continue
-        x, y, z = (v - np.float32(c) for v, c in zip(block.world_coordinates(box), nodule.center_ras_mm, strict=True))
+        x, y, z = (
+            v - np.float32(c) for v, c in zip(block.world_coordinates(box), nodule.center_ras_mm, strict=True)
+        )
         wave = np.float32(2.2 / radius)
         bumps = np.sin(wave * x + 1) * np.sin(wave * y + 2) * np.sin(wave * z + 3)
-        distance = np.sqrt(x * x + y * y + z * z) - np.float32(radius) * (1 + np.float32(nodule.lobulation) * bumps)
+        distance = np.sqrt(x * x + y * y + z * z) - np.float32(radius) * (
+            1 + np.float32(nodule.lobulation) * bumps
+        )
         block.paint(box, np.maximum(distance, lung[box]), nodule.hu, flag=FLAGS["lung_nodules"])
 
 

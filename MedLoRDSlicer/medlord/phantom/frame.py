@@ -45,7 +45,9 @@ class BodyFrame:
 
     def _warp(self, affine):
         phase = affine @ self.wave_vectors.T
-        warp = np.stack([(np.sin(phase + self.phases[:, d]) * self.amplitudes[:, d]).sum(axis=1) for d in range(3)], 1)
+        warp = np.stack(
+            [(np.sin(phase + self.phases[:, d]) * self.amplitudes[:, d]).sum(axis=1) for d in range(3)], 1
+        )
         curve = np.sin(affine @ self.scoliosis_wave + self.scoliosis_phase)
         warp[:, 0] += self.scoliosis_mm * curve * scoliosis_weight(affine[:, 1])
         return warp
@@ -92,7 +94,10 @@ def scoliosis_weight(y):
 
 def _add_wave(out, plane, line, amplitude, scratch):
     """out += amplitude * sin(plane + line), by the addition theorem."""
-    sine, cosine = (amplitude * np.sin(plane)).astype(np.float32), (amplitude * np.cos(plane)).astype(np.float32)
+    sine, cosine = (
+        (amplitude * np.sin(plane)).astype(np.float32),
+        (amplitude * np.cos(plane)).astype(np.float32),
+    )
     np.multiply(sine[None], np.cos(line).astype(np.float32)[:, None, None], out=scratch)
     out += scratch
     np.multiply(cosine[None], np.sin(line).astype(np.float32)[:, None, None], out=scratch)

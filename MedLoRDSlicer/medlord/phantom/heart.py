@@ -63,14 +63,18 @@ class Heart:
         scale = np.float32(pose.scale)
         x, y, z = pose.local(block.x[self.box], block.y[self.box], block.z[self.box])
         left_atrium, right_atrium, left_ventricle, right_ventricle = p.chamber_scale
-        along, across, third = (sum(np.float32(v[n]) * (c - np.float32(LV_CENTER[n])) for n, c in
-                                    enumerate((x, y, z))) for v in (_AXIS, _ACROSS, _THIRD))
+        along, across, third = (
+            sum(np.float32(v[n]) * (c - np.float32(LV_CENTER[n])) for n, c in enumerate((x, y, z)))
+            for v in (_AXIS, _ACROSS, _THIRD)
+        )
         wall = 9.0 * p.wall_thickness
         radius = 25.3 * left_ventricle
         base = np.float32(-30) - along
         cavity = ellipsoid(along, across, third, (0, 0, 0), (46 * left_ventricle, radius, radius))
         self.left_ventricle = np.maximum(cavity, base) * scale
-        outer = ellipsoid(along, across, third, (0, 0, 0), (46 * left_ventricle + wall, radius + wall, radius + wall))
+        outer = ellipsoid(
+            along, across, third, (0, 0, 0), (46 * left_ventricle + wall, radius + wall, radius + wall)
+        )
         self.muscle = np.maximum(outer, base) * scale
         r = right_ventricle
         right = ellipsoid(along, across, third, (-6, 32, 4), (48 * r, 26.5 * r, 38 * r))
@@ -89,8 +93,9 @@ class Heart:
         whole = smooth_union(whole, self.left_atrium - 2.0, 10)
         self.epicardium = smooth_union(whole, self.right_atrium - 2.0, 14)
         # Fat in the grooves and in front of the heart, inside the pericardium.
-        self.pericardium = self.epicardium - np.float32(2.5) - np.float32(3.0) * np.clip(
-            (block.y[self.box] - 20) / 40, 0, 1)
+        self.pericardium = (
+            self.epicardium - np.float32(2.5) - np.float32(3.0) * np.clip((block.y[self.box] - 20) / 40, 0, 1)
+        )
 
     def outline(self):
         """Distance to all that the pericardium holds, fluid included."""
@@ -105,8 +110,12 @@ class Heart:
         if p.pericardial_effusion_mm > 0:
             paint(self.box, self.outline(), tissues.PERICARDIAL_FLUID, flag=FLAGS["pericardial_effusion"])
             clear = self.pericardium < 0
-            np.bitwise_and(self.block.flags[self.box], np.uint8(255 - FLAGS["pericardial_effusion"]),
-                           out=self.block.flags[self.box], where=clear)
+            np.bitwise_and(
+                self.block.flags[self.box],
+                np.uint8(255 - FLAGS["pericardial_effusion"]),
+                out=self.block.flags[self.box],
+                where=clear,
+            )
         paint(self.box, self.pericardium, tissues.MEDIASTINAL_FAT)
         paint(self.box, self.right_ventricle - np.float32(3.0), p.myocardium_hu)
         paint(self.box, self.right_atrium - np.float32(1.8), tissues.VESSEL_WALL)

@@ -90,8 +90,11 @@ def noise_level(scene, grid):
     level = np.exp(0.5 * WATER_ATTENUATION_PER_MM * (diameter - REFERENCE_DIAMETER_MM)) / np.sqrt(p.dose)
     i, j, k = (np.arange(n) for n in grid.shape)
     center = np.asarray(grid.shape) / 2
-    middle = grid.affine[:3, :3] @ np.array([np.full_like(k, center[0], dtype=float), np.full_like(k, center[1],
-                                            dtype=float), k]) + grid.affine[:3, 3:]
+    middle = (
+        grid.affine[:3, :3]
+        @ np.array([np.full_like(k, center[0], dtype=float), np.full_like(k, center[1], dtype=float), k])
+        + grid.affine[:3, 3:]
+    )
     along = np.interp((middle[2] - p.position_mm[2]) / p.chest_length, wall.z, level)
     along = np.clip(along, 0.55, 1.5)
     axis = (np.linalg.inv(grid.affine) @ [*p.position_mm, 1.0])[:3]

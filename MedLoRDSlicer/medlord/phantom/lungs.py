@@ -35,8 +35,10 @@ class LungShape:
         top = np.float32(self.dome_left) + np.float32(self.dome_right - self.dome_left) * side
         aside, behind = (np.abs(x) - np.float32(66)) / 45, y / 65
         top = top - np.float32(9) * np.minimum(aside * aside + behind * behind, np.float32(2.5))
-        under_heart = np.exp(((x + np.float32(20)) / 44) ** 2 * np.float32(-0.5)
-                             + ((y - np.float32(24)) / 46) ** 2 * np.float32(-0.5))
+        under_heart = np.exp(
+            ((x + np.float32(20)) / 44) ** 2 * np.float32(-0.5)
+            + ((y - np.float32(24)) / 46) ** 2 * np.float32(-0.5)
+        )
         top = top + (np.float32(self.tendon) - top) * under_heart
         fall = np.float32(70) + np.float32(18) * np.cos(turn)
         span = np.float32(66)

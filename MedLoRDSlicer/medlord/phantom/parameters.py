@@ -77,7 +77,9 @@ class PhantomParameters:
     scoliosis_phase_deg: float  # where along the spine that curve begins
     position_mm: tuple[float, float, float]  # of the origin of the anatomy (T7, midline) in RAS
     rotation_deg: tuple[float, float, float]  # of the patient about the x, y and z axis
-    warp_waves: tuple[tuple[float, ...], ...]  # per wave: wave vector (3, rad/mm), amplitudes (3, mm), phases (3, rad)
+    warp_waves: tuple[
+        tuple[float, ...], ...
+    ]  # per wave: wave vector (3, rad/mm), amplitudes (3, mm), phases (3, rad)
     contrast_phase: str  # "native", "arterial" or "venous"
     blood_left_hu: float  # left heart and aorta
     blood_right_hu: float  # right heart and pulmonary arteries
@@ -112,20 +114,35 @@ class PhantomParameters:
             _check_range("nodule diameter_mm", nodule.diameter_mm, 2.0, 80.0)
         if self.pleural_effusion is not None:
             if self.pleural_effusion.side not in ("left", "right"):
-                raise InputError(f"The side of the pleural effusion is {self.pleural_effusion.side!r}; choose left or "
-                                 "right.")
+                raise InputError(
+                    f"The side of the pleural effusion is {self.pleural_effusion.side!r}; choose left or "
+                    "right."
+                )
             _check_range("pleural effusion volume_ml", self.pleural_effusion.volume_ml, 1.0, 1500.0)
 
 
 _CHOICES = {"sex": ("female", "male"), "contrast_phase": tissues.PHASES, "kernel": ("soft", "lung")}
 _RANGES = {
-    "height_cm": (130.0, 215.0), "chest_width": (0.6, 1.4), "chest_depth": (0.6, 1.4), "chest_length": (0.6, 1.4),
-    "fat_mm": (2.0, 60.0), "muscle": (0.5, 1.6), "breast_mm": (0.0, 70.0), "breathing": (0.0, 1.0),
-    "dome_raise_right_mm": (-20.0, 60.0), "dome_raise_left_mm": (-20.0, 60.0),
-    "narrow_right": (0.7, 1.1), "narrow_left": (0.7, 1.1), "heart_scale": (0.7, 1.4),
-    "aorta_diameter_mm": (18.0, 60.0), "pulmonary_trunk_diameter_mm": (15.0, 50.0),
-    "scoliosis_mm": (0.0, 40.0), "lung_hu": (-970.0, -400.0), "dose": (0.05, 20.0),
-    "pericardial_effusion_mm": (0.0, 30.0), "stomach_gas": (0.0, 0.8),
+    "height_cm": (130.0, 215.0),
+    "chest_width": (0.6, 1.4),
+    "chest_depth": (0.6, 1.4),
+    "chest_length": (0.6, 1.4),
+    "fat_mm": (2.0, 60.0),
+    "muscle": (0.5, 1.6),
+    "breast_mm": (0.0, 70.0),
+    "breathing": (0.0, 1.0),
+    "dome_raise_right_mm": (-20.0, 60.0),
+    "dome_raise_left_mm": (-20.0, 60.0),
+    "narrow_right": (0.7, 1.1),
+    "narrow_left": (0.7, 1.1),
+    "heart_scale": (0.7, 1.4),
+    "aorta_diameter_mm": (18.0, 60.0),
+    "pulmonary_trunk_diameter_mm": (15.0, 50.0),
+    "scoliosis_mm": (0.0, 40.0),
+    "lung_hu": (-970.0, -400.0),
+    "dose": (0.05, 20.0),
+    "pericardial_effusion_mm": (0.0, 30.0),
+    "stomach_gas": (0.0, 0.8),
 }
 
 
@@ -140,13 +157,17 @@ def _check_field(name: str, value) -> None:
         _check_range(name, value, *_RANGES.get(name, (-3100.0, 3100.0)))
     if name == "table" and not isinstance(value, bool):
         raise InputError(f"Phantom parameter table is {value!r}; it must be true or false.")
-    if name in _TRIPLES and (np.shape(value) != (3,) or not np.isfinite(np.asarray(value, dtype=float)).all()):
+    if name in _TRIPLES and (
+        np.shape(value) != (3,) or not np.isfinite(np.asarray(value, dtype=float)).all()
+    ):
         raise InputError(f"Phantom parameter {name} is {value!r}; give 3 finite numbers.")
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
-        raise InputError(f"Phantom parameter {name} is {value!r}; it must be a number from {low:g} to {high:g}.")
+        raise InputError(
+            f"Phantom parameter {name} is {value!r}; it must be a number from {low:g} to {high:g}."
+        )
 
 
 def _stream(seed: int, number: int) -> np.random.Generator:
@@ -171,16 +192,26 @@ def sample_parameters(seed: int, **overrides) -> PhantomParameters:
     known = {field.name for field in fields(PhantomParameters)} - {"seed"}
     for name in overrides:
         if name not in known:
-            raise InputError(f"Phantom parameter {name!r} is unknown; the parameters are {', '.join(sorted(known))}.")
+            raise InputError(
+                f"Phantom parameter {name!r} is unknown; the parameters are {', '.join(sorted(known))}."
+            )
     values: dict = {"seed": seed}
-    for group in (_sample_identity, _sample_body, _sample_lungs, _sample_heart, _sample_pose, _sample_hu,
-                  _sample_scan):
+    for group in (
+        _sample_identity,
+        _sample_body,
+        _sample_lungs,
+        _sample_heart,
+        _sample_pose,
+        _sample_hu,
+        _sample_scan,
+    ):
         for name, value in group(seed, values).items():
             values[name] = overrides.get(name, value)
             # At once, because what is drawn next depends on it.
             _check_field(name, values[name])
-    plain = PhantomParameters(**values, nodules=(), ground_glass=None, pleural_effusion=None,
-                              pericardial_effusion_mm=0.0)
+    plain = PhantomParameters(
+        **values, nodules=(), ground_glass=None, pleural_effusion=None, pericardial_effusion_mm=0.0
+    )
     plain.validate()
     from .findings import sample_findings
 
@@ -222,10 +253,12 @@ def _sample_lungs(seed, values) -> dict:
         side = int(rng.integers(2))
         narrow[side] = float(rng.uniform(0.84, 0.95))
         raised = float(rng.uniform(8.0, 32.0))
-        raise_right, raise_left = (raise_right + raised, raise_left) if side == 0 else (raise_right,
-                                                                                     raise_left + raised)
+        raise_right, raise_left = (
+            (raise_right + raised, raise_left) if side == 0 else (raise_right, raise_left + raised)
+        )
     return {
-        "breathing": breathing, "dome_raise_right_mm": float(np.clip(raise_right, -12, 45)),
+        "breathing": breathing,
+        "dome_raise_right_mm": float(np.clip(raise_right, -12, 45)),
         "dome_raise_left_mm": float(np.clip(raise_left, -12, 45)),
         "narrow_right": narrow[0] * _clipped(rng, 1.0, 0.015, 0.96, 1.04),
         "narrow_left": narrow[1] * _clipped(rng, 1.0, 0.015, 0.96, 1.04),
@@ -258,7 +291,8 @@ def _sample_pose(seed, values) -> dict:
     scoliosis = float(rng.gamma(2.0, 4.0)) if rng.random() < 0.25 else float(rng.uniform(0.0, 3.0))
     return {
         "kyphosis": _clipped(rng, 1.0, 0.2, 0.5, 1.6),
-        "scoliosis_mm": min(scoliosis, 18.0), "scoliosis_phase_deg": float(rng.uniform(0.0, 360.0)),
+        "scoliosis_mm": min(scoliosis, 18.0),
+        "scoliosis_phase_deg": float(rng.uniform(0.0, 360.0)),
         "position_mm": tuple(float(v) for v in rng.uniform(-1, 1, 3) * (12.0, 10.0, 15.0)),
         "rotation_deg": tuple(float(v) for v in np.clip(rng.normal(0, (2.0, 1.5, 3.0)), -7, 7)),
         "warp_waves": tuple(tuple(float(v) for v in wave) for wave in waves),
@@ -277,7 +311,8 @@ def _sample_hu(seed, values) -> dict:
         "blood_right_hu": blood if native else pick(tissues.BLOOD_RIGHT, 1),
         "blood_caval_hu": blood if native else pick(tissues.BLOOD_CAVAL, 2),
         "blood_lower_caval_hu": blood if native else tissues.BLOOD_LOWER_CAVAL[phase],
-        "myocardium_hu": pick(tissues.MYOCARDIUM, 3), "liver_hu": pick(tissues.LIVER, 4),
+        "myocardium_hu": pick(tissues.MYOCARDIUM, 3),
+        "liver_hu": pick(tissues.LIVER, 4),
         "spleen_hu": pick(tissues.SPLEEN, 5),
         "muscle_hu": tissues.MUSCLE + 4.0 * float(z[6]) + (0.0 if native else 8.0),
         "fat_hu": tissues.FAT + 4.0 * float(z[7]),

@@ -40,8 +40,12 @@ class Tubes:
         parts = [part for part in parts if len(part.start)]
         if not parts:
             return cls(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0))
-        return cls(*(np.concatenate([getattr(p, name) for p in parts])
-                     for name in ("start", "end", "start_radius", "end_radius")))
+        return cls(
+            *(
+                np.concatenate([getattr(p, name) for p in parts])
+                for name in ("start", "end", "start_radius", "end_radius")
+            )
+        )
 
     def widened(self, millimetres: float) -> Tubes:
         """The same tubes with larger radii."""
@@ -92,7 +96,10 @@ class Block:
         lines = (self.line_i[box[2]], self.line_j[box[1]][:, None], self.line_k[box[0]][:, None, None])
         rows = self.axes.astype(np.float32)
         origin = self.grid.affine[:3, 3].astype(np.float32)
-        return [origin[r] + rows[r, 0] * lines[0] + rows[r, 1] * lines[1] + rows[r, 2] * lines[2] for r in range(3)]
+        return [
+            origin[r] + rows[r, 0] * lines[0] + rows[r, 1] * lines[1] + rows[r, 2] * lines[2]
+            for r in range(3)
+        ]
 
     def paint(self, box, distance, hu, name=None, flag=0):
         """Cover `box` by a shape given by its signed distance there; `hu` is a number or an array like it."""

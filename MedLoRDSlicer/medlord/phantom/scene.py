@@ -69,8 +69,10 @@ class Scene:
         oblique, horizontal = self.lungs.fissures(x, y, z)
         lobe = np.where(x > 0, np.where(oblique > 0, 4, np.where(horizontal > 0, 3, 2)), oblique > 0)
         litres = COARSE_MM**3 / 1e6
-        groups = {name: (self.lung_points[lobe == n], float((lobe == n).sum()) * litres)
-                  for n, name in enumerate(labels.LOBES)}
+        groups = {
+            name: (self.lung_points[lobe == n], float((lobe == n).sum()) * litres)
+            for n, name in enumerate(labels.LOBES)
+        }
         roots = {side: self.frame.to_world(point[None])[0] for side, point in HILUM.items()}
         size = float(self.frame.scale.mean()) ** 0.5
         return Trees(rng, groups, roots, size, 4.6 * size)
@@ -94,9 +96,20 @@ class Scene:
             above = np.where(block.x * sign > 0, above, np.float32(-100))
             fluid = np.maximum(lung, -above)
             lung = np.maximum(lung, above)
-        return {"index": index, "column": column, "radius": radius, "depth": depth, "turn": turn, "dome": dome,
-                "spine": spine, "spine_distance": spine_distance, "spine_box": spine_box, "heart": heart,
-                "lung": lung, "fluid": fluid}
+        return {
+            "index": index,
+            "column": column,
+            "radius": radius,
+            "depth": depth,
+            "turn": turn,
+            "dome": dome,
+            "spine": spine,
+            "spine_distance": spine_distance,
+            "spine_box": spine_box,
+            "heart": heart,
+            "lung": lung,
+            "fluid": fluid,
+        }
 
     def paint(self, k_start: int, k_stop: int, grid: Grid) -> Block:
         """A painted block of the slices k_start to k_stop of a grid, with one more slice on both sides."""
@@ -137,7 +150,9 @@ class Scene:
         block.paint_fraction(everything, wall, tissues.AIRWAY_WALL)
         lumen, inside = block.tube_fraction(self.trees.bronchi)
         lumen *= lung_fraction
-        block.paint_fraction(everything, lumen, tissues.AIR, inside & inside_lung, None, labels.FLAGS["lung_bronchi"])
+        block.paint_fraction(
+            everything, lumen, tissues.AIR, inside & inside_lung, None, labels.FLAGS["lung_bronchi"]
+        )
         blood, inside = block.tube_fraction(self.trees.vessels)
         blood *= lung_fraction
         hu = 0.5 * (p.blood_left_hu + p.blood_right_hu)

@@ -96,8 +96,15 @@ def catmull_rom(points, samples_per_span):
     pieces = []
     for n in range(len(points) - 1):
         p0, p1, p2, p3 = padded[n : n + 4]
-        pieces.append(0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
-                             + (3 * p1 - p0 - 3 * p2 + p3) * t**3))
+        pieces.append(
+            0.5
+            * (
+                2 * p1
+                + (p2 - p0) * t
+                + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+                + (3 * p1 - p0 - 3 * p2 + p3) * t**3
+            )
+        )
     return np.concatenate([*pieces, points[-1:]])
 
 

@@ -37,7 +37,11 @@ class RibCage:
         for n in range(12):
             t = np.clip((self.turns - _START) / (_END[n] - _START), 0, 1.2)
             # Down all the way, steepest at the side.
-            height = VERTEBRA_Z[n + 1] + 4 - _DROP[n] * slope * (0.35 * t + 0.65 * t * t * (3 - 2 * np.minimum(t, 1)))
+            height = (
+                VERTEBRA_Z[n + 1]
+                + 4
+                - _DROP[n] * slope * (0.35 * t + 0.65 * t * t * (3 - 2 * np.minimum(t, 1)))
+            )
             self.bone_z.append(height)
             if n < 10:
                 end = np.interp(_END[n], self.turns, height)
@@ -55,25 +59,44 @@ class RibCage:
         hu, label = block.hu.reshape(-1), block.label.reshape(-1)
         for n in range(12):
             if n < 10:
-                self._paint_one(block, p, n, self.cartilage_z[n], (_END[n], _CARTILAGE_TURN[n] + 0.1), False,
-                                (hu, label, voxels, depth, turn, radius, z, right))
-            self._paint_one(block, p, n, self.bone_z[n], (_START, _END[n]), True,
-                            (hu, label, voxels, depth, turn, radius, z, right))
+                self._paint_one(
+                    block,
+                    p,
+                    n,
+                    self.cartilage_z[n],
+                    (_END[n], _CARTILAGE_TURN[n] + 0.1),
+                    False,
+                    (hu, label, voxels, depth, turn, radius, z, right),
+                )
+            self._paint_one(
+                block,
+                p,
+                n,
+                self.bone_z[n],
+                (_START, _END[n]),
+                True,
+                (hu, label, voxels, depth, turn, radius, z, right),
+            )
 
     def _paint_one(self, block, p, n, heights, ends, bone, fields):
         from . import labels
 
         hu, label, voxels, depth, turn, radius, z, right = fields
-        near = np.flatnonzero((turn > ends[0] - 0.1) & (turn < ends[1] + 0.1) & (z < heights.max() + 12)
-                              & (z > heights.min() - 12))
+        near = np.flatnonzero(
+            (turn > ends[0] - 0.1)
+            & (turn < ends[1] + 0.1)
+            & (z < heights.max() + 12)
+            & (z > heights.min() - 12)
+        )
         if not len(near):
             return
         step = self.turns[1]
         position = turn[near] / np.float32(step)
         cell = np.minimum(position.astype(np.int32), len(heights) - 2)
         slopes = np.gradient(heights, step).astype(np.float32)
-        up = z[near] - (heights.astype(np.float32)[cell] + (position - cell) * np.diff(heights).astype(
-            np.float32)[cell])
+        up = z[near] - (
+            heights.astype(np.float32)[cell] + (position - cell) * np.diff(heights).astype(np.float32)[cell]
+        )
         keep = np.abs(up) < 22
         near, up, cell = near[keep], up[keep], cell[keep]
         r = np.maximum(radius[near], 20)
@@ -111,7 +134,9 @@ def paint_sternum(block: Block, depth, p) -> None:
     if box is None:
         return
     x, z, d = np.abs(block.x[box]), block.z[box], depth[box]
-    width = np.interp(z, (-85, -62, -52, 0, 38, 44, 50, 85, 98), (5, 7, 15, 17, 15, 14, 22, 30, 24)).astype(np.float32)
+    width = np.interp(z, (-85, -62, -52, 0, 38, 44, 50, 85, 98), (5, 7, 15, 17, 15, 14, 22, 30, 24)).astype(
+        np.float32
+    )
     flat = ellipse(x, d - np.float32(5.6), width * np.float32(1.12), np.float32(5.6))
     flat = np.maximum(flat, np.maximum(z - np.float32(96), np.float32(-84) - z))
     flat = np.maximum(flat, np.where(block.y[box] > 0, np.float32(-50), np.float32(50)))
@@ -139,17 +164,29 @@ def paint_shoulder_girdle(block: Block, depth, turn, skin, p) -> None:
             thick = np.float32(1.7) + 2.6 * np.clip(1 + outline / 14, 0, 1)
             plate = np.maximum(outline, np.abs(d - middle) - thick)
             ridge_z = np.float32(52) + 46 * (t - np.float32(0.56))
-            ridge = np.maximum(np.abs(z - ridge_z) - np.float32(3.4), np.maximum(np.float32(0.62) - t, t - 1.42) * 120)
+            ridge = np.maximum(
+                np.abs(z - ridge_z) - np.float32(3.4), np.maximum(np.float32(0.62) - t, t - 1.42) * 120
+            )
             ridge = np.maximum(ridge, np.maximum(middle - d, d - middle - 15))
             distance = np.minimum(plate, ridge)
             distance[np.sign(block.x[box]) != sign] = 50
             neck = ellipsoid(block.x[box], block.y[box], z, (sign * 127, -28, 112), (14, 15, 18))
             distance = np.maximum(np.minimum(distance, neck), skin[box] + np.float32(4))
             bone(block, box, distance, p.marrow_hu - 30, name, 1.1)
-        points = np.array([(sign * 24, 42, 96), (sign * 52, 40, 108), (sign * 90, 16, 128), (sign * 128, -8, 142),
-                           (sign * 150, -14, 150)], dtype=float)
+        points = np.array(
+            [
+                (sign * 24, 42, 96),
+                (sign * 52, 40, 108),
+                (sign * 90, 16, 128),
+                (sign * 128, -8, 142),
+                (sign * 150, -14, 150),
+            ],
+            dtype=float,
+        )
         fine = block.frame.to_world(catmull_rom(points, 5))
-        tubes = Tubes.along(fine, np.interp(np.linspace(0, 1, len(fine)), (0, 0.2, 0.6, 1), (8.5, 6.2, 5.6, 6.5)))
+        tubes = Tubes.along(
+            fine, np.interp(np.linspace(0, 1, len(fine)), (0, 0.2, 0.6, 1), (8.5, 6.2, 5.6, 6.5))
+        )
         from .mediastinum import tubes_box
 
         box = tubes_box(block, tubes, 1.0)
@@ -171,10 +208,15 @@ class Spine:
     def __init__(self, p):
         self.p = p
         z = np.linspace(-230, 190, 421)
-        bow = np.interp(z, (-190, -164, -134, -78, 0, 72, 115, 133, 151, 190), (-48, -52, -58, -66, -69, -62, -51, -45,
-                                                                                -40, -30))
+        bow = np.interp(
+            z,
+            (-190, -164, -134, -78, 0, 72, 115, 133, 151, 190),
+            (-48, -52, -58, -66, -69, -62, -51, -45, -40, -30),
+        )
         self.z = z
-        self.middle_y = (-62 + (bow + 62) * p.kyphosis) if p.kyphosis < 1 else bow - 3 * (p.kyphosis - 1) * (bow > -60)
+        self.middle_y = (
+            (-62 + (bow + 62) * p.kyphosis) if p.kyphosis < 1 else bow - 3 * (p.kyphosis - 1) * (bow > -60)
+        )
         self.radius_x = np.interp(z, (-164, -78, 0, 72, 133, 151), (21, 18.5, 16.5, 14.5, 14, 13))
         self.radius_y = np.interp(z, (-164, -78, 0, 72, 133, 151), (16, 15.5, 14.5, 11.5, 9, 8.5))
         gaps = (VERTEBRA_Z[:-1] + VERTEBRA_Z[1:]) / 2
@@ -200,7 +242,9 @@ class Spine:
         self.y = block.y[self.box] - self.sample(self.middle_y, z)
         self.rx, self.ry = self.sample(self.radius_x, z), self.sample(self.radius_y, z)
         # A flat back towards the canal.
-        self.column = np.maximum(ellipse(self.x, self.y, self.rx, self.ry), -self.y - self.ry * np.float32(0.82))
+        self.column = np.maximum(
+            ellipse(self.x, self.y, self.rx, self.ry), -self.y - self.ry * np.float32(0.82)
+        )
         return self.box, self.column
 
     def paint(self, block: Block, skin) -> None:
@@ -215,18 +259,28 @@ class Spine:
         body = np.maximum(waist, np.abs(up) - half)
         canal_y = y + self.ry * np.float32(0.82) + np.float32(8.2)
         canal = ellipse(x, canal_y, np.float32(10.0), np.float32(8.4))
-        arch = np.maximum(np.maximum(canal - np.float32(5.2), -canal),
-                          np.maximum(np.abs(up - 1) - half * np.float32(0.62), canal_y - 4))
-        pedicle = np.maximum(np.maximum(np.abs(np.abs(x) - np.float32(12.2)) - np.float32(3.2),
-                                        np.abs(up - np.float32(3)) - half * np.float32(0.45)),
-                             np.abs(canal_y - 2) - np.float32(11))
+        arch = np.maximum(
+            np.maximum(canal - np.float32(5.2), -canal),
+            np.maximum(np.abs(up - 1) - half * np.float32(0.62), canal_y - 4),
+        )
+        pedicle = np.maximum(
+            np.maximum(
+                np.abs(np.abs(x) - np.float32(12.2)) - np.float32(3.2),
+                np.abs(up - np.float32(3)) - half * np.float32(0.45),
+            ),
+            np.abs(canal_y - 2) - np.float32(11),
+        )
         side = np.abs(x) - np.float32(10)
-        transverse = np.maximum(np.sqrt((canal_y + 7 + np.float32(0.35) * side) ** 2 + (up - 3) ** 2) - np.float32(4.6),
-                                np.abs(side - 11) - np.float32(13))
+        transverse = np.maximum(
+            np.sqrt((canal_y + 7 + np.float32(0.35) * side) ** 2 + (up - 3) ** 2) - np.float32(4.6),
+            np.abs(side - 11) - np.float32(13),
+        )
         # Spinous processes slope down: use the vertebra that the process belongs to.
         behind = np.maximum(-canal_y - np.float32(8), 0)
         process_number, process_up, process_half = self.own_height(z + np.float32(0.75) * behind)
-        spinous = np.maximum(np.abs(x) - np.float32(2.8), np.abs(process_up - 0) - process_half * np.float32(0.5))
+        spinous = np.maximum(
+            np.abs(x) - np.float32(2.8), np.abs(process_up - 0) - process_half * np.float32(0.5)
+        )
         spinous = np.maximum(spinous, np.maximum(canal_y + np.float32(9), np.float32(-36) - canal_y))
         spinous = np.maximum(spinous, skin[box] + np.float32(5))
         front = np.minimum(np.minimum(body, arch), np.minimum(pedicle, transverse))
@@ -234,7 +288,9 @@ class Spine:
         self._bone(block, np.minimum(front, spinous), np.where(spinous < front, process_number, number))
         clear = np.maximum(canal, -y - self.ry * np.float32(0) - 200)
         block.paint(box, clear, tissues.CEREBROSPINAL_FLUID)
-        block.paint(box, ellipse(x, canal_y, np.float32(5.6), np.float32(4.2)), tissues.SPINAL_CORD, "spinal_cord")
+        block.paint(
+            box, ellipse(x, canal_y, np.float32(5.6), np.float32(4.2)), tissues.SPINAL_CORD, "spinal_cord"
+        )
 
     def _bone(self, block, distance, number):
         from . import labels

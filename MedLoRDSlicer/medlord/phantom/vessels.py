@@ -37,8 +37,14 @@ class Trees:
                     shift = np.array([-4.0 if side == "left" else 4.0, -5.0, -3.0]) / 7.1
                     tubes, thickness = _bronchi(nodes, shift, airway_radius)
                     lumen.append(tubes)
-                    wall.append(tubes.widened(0).__class__(tubes.start, tubes.end, tubes.start_radius + thickness[0],
-                                                           tubes.end_radius + thickness[1]))
+                    wall.append(
+                        tubes.widened(0).__class__(
+                            tubes.start,
+                            tubes.end,
+                            tubes.start_radius + thickness[0],
+                            tubes.end_radius + thickness[1],
+                        )
+                    )
         self.vessels = Tubes.joined(vessels)
         self.bronchi, self.bronchial_walls = Tubes.joined(lumen), Tubes.joined(wall)
 
@@ -85,9 +91,18 @@ def grow(rng, root, targets, terminal_radius) -> Tubes:
 def _bronchi(artery: Tubes, shift, airway_radius):
     """Lumen of the bronchi beside the larger arteries, and the wall thickness at both ends (mm)."""
     keep = artery.start_radius > 1.75
-    lumen = [np.clip(0.82 * r, 0.5, airway_radius) for r in (artery.start_radius[keep], artery.end_radius[keep])]
+    lumen = [
+        np.clip(0.82 * r, 0.5, airway_radius) for r in (artery.start_radius[keep], artery.end_radius[keep])
+    ]
     thickness = [0.35 + 0.16 * r for r in lumen]
-    ends = [points[keep] + shift * (r + b + t)[:, None] * 1.15 for points, r, b, t in zip(
-        (artery.start, artery.end), (artery.start_radius[keep], artery.end_radius[keep]), lumen, thickness,
-        strict=True)]
+    ends = [
+        points[keep] + shift * (r + b + t)[:, None] * 1.15
+        for points, r, b, t in zip(
+            (artery.start, artery.end),
+            (artery.start_radius[keep], artery.end_radius[keep]),
+            lumen,
+            thickness,
+            strict=True,
+        )
+    ]
     return Tubes(ends[0], ends[1], *lumen), thickness

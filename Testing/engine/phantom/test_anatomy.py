@@ -22,9 +22,14 @@ def _world_center(case, mask):
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("heart_ventricle_left", "blood_left_hu"), ("heart_atrium_left", "blood_left_hu"),
-     ("heart_ventricle_right", "blood_right_hu"), ("heart_atrium_right", "blood_right_hu"), ("liver", "liver_hu"),
-     ("spleen", "spleen_hu")],
+    [
+        ("heart_ventricle_left", "blood_left_hu"),
+        ("heart_atrium_left", "blood_left_hu"),
+        ("heart_ventricle_right", "blood_right_hu"),
+        ("heart_atrium_right", "blood_right_hu"),
+        ("liver", "liver_hu"),
+        ("spleen", "spleen_hu"),
+    ],
 )
 def test_mean_hu_inside_a_mask_is_that_of_its_tissue(case, name, field):
     core = _core(case.labels[name])
@@ -67,17 +72,43 @@ def test_overlapping_masks_lie_where_they_belong(case):
 
 
 def test_every_structure_is_there(case):
-    at_the_rim = {"vertebrae_C7", "vertebrae_L1", "vertebrae_T12", "rib_left_12", "rib_right_12", "rib_left_11",
-                  "rib_right_11", "clavicula_left", "clavicula_right", "subclavian_artery_left",
-                  "common_carotid_artery_left", "brachiocephalic_vein_left", "brachiocephalic_vein_right"}
+    at_the_rim = {
+        "vertebrae_C7",
+        "vertebrae_L1",
+        "vertebrae_T12",
+        "rib_left_12",
+        "rib_right_12",
+        "rib_left_11",
+        "rib_right_11",
+        "clavicula_left",
+        "clavicula_right",
+        "subclavian_artery_left",
+        "common_carotid_artery_left",
+        "brachiocephalic_vein_left",
+        "brachiocephalic_vein_right",
+    }
     missing = {name for name in labels.NAMES if not case.labels[name].any()} - at_the_rim
     assert not missing
 
 
 def test_organs_lie_where_a_radiologist_looks_for_them(case):
-    at = {name: _world_center(case, case.labels[name]) for name in
-          ("heart_ventricle_left", "heart_atrium_right", "heart_atrium_left", "heart_ventricle_right", "liver",
-           "spleen", "aorta", "trachea", "sternum", "vertebrae_T7", "stomach", "pulmonary_artery")}
+    at = {
+        name: _world_center(case, case.labels[name])
+        for name in (
+            "heart_ventricle_left",
+            "heart_atrium_right",
+            "heart_atrium_left",
+            "heart_ventricle_right",
+            "liver",
+            "spleen",
+            "aorta",
+            "trachea",
+            "sternum",
+            "vertebrae_T7",
+            "stomach",
+            "pulmonary_artery",
+        )
+    }
     lung = {side: _world_center(case, case.labels[f"lung_upper_lobe_{side}"]) for side in ("left", "right")}
     lower = {side: _world_center(case, case.labels[f"lung_lower_lobe_{side}"]) for side in ("left", "right")}
     assert lung["left"][0] < at["heart_ventricle_left"][0] < at["heart_atrium_right"][0] < lung["right"][0]
@@ -111,9 +142,20 @@ def test_nothing_cuts_into_the_lung(name, request):
 
 def test_conditions_come_in_the_order_of_the_model(arterial_case):
     conditions = arterial_case.conditions
-    assert conditions.names == ["body", "lung", "bone", "heart_atrium_left", "heart_atrium_right",
-                                "heart_ventricle_left", "heart_ventricle_right", "heart_myocardium", "aorta",
-                                "pulmonary_artery", "superior_vena_cava", "lung_nodules"]
+    assert conditions.names == [
+        "body",
+        "lung",
+        "bone",
+        "heart_atrium_left",
+        "heart_atrium_right",
+        "heart_ventricle_left",
+        "heart_ventricle_right",
+        "heart_myocardium",
+        "aorta",
+        "pulmonary_artery",
+        "superior_vena_cava",
+        "lung_nodules",
+    ]
     assert all(mask.dtype == bool and mask.any() for mask in conditions.masks.values())
     ribs = arterial_case.labels["rib_left_5"]
     assert conditions["bone"][ribs].all()

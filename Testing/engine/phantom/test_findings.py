@@ -61,7 +61,9 @@ def test_pericardial_effusion_surrounds_the_heart(small_grid):
 
 def test_ground_glass_is_denser_lung(small_grid):
     glass = GroundGlass((80.0, -10.0, 15.0), (25.0, 25.0, 25.0), 250.0)
-    with_glass, without = (make_phantom(45, small_grid, **{**NOTHING, "ground_glass": g}) for g in (glass, False))
+    with_glass, without = (
+        make_phantom(45, small_grid, **{**NOTHING, "ground_glass": g}) for g in (glass, False)
+    )
     inside = with_glass.labels["ground_glass"]
     assert inside.any() and not without.labels["ground_glass"].any()
     added = with_glass.volume.array[inside].astype(float) - without.volume.array[inside]

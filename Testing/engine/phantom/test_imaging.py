@@ -43,8 +43,17 @@ def test_volumes_do_not_depend_on_the_grid():
     fine = Grid.centered((176, 150, 120), (2.2, 2.2, 2.6), (1.1, -4.0, 0.7))
     coarse = make_phantom(52, Grid.centered((138, 118, 63), (2.8, 2.8, 5.0), (1.1, -4.0, 0.7)), **PLAIN)
     fine = make_phantom(52, fine, **PLAIN)
-    for name in ("lung", "heart_ventricle_left", "heart_atrium_left", "heart_atrium_right", "heart_ventricle_right",
-                 "heart_myocardium", "aorta", "lung_lower_lobe_left", "bone"):
+    for name in (
+        "lung",
+        "heart_ventricle_left",
+        "heart_atrium_left",
+        "heart_atrium_right",
+        "heart_ventricle_right",
+        "heart_myocardium",
+        "aorta",
+        "lung_lower_lobe_left",
+        "bone",
+    ):
         volumes = [c.mask(name).sum() * c.volume.grid.voxel_volume_ml for c in (coarse, fine)]
         assert volumes[0] == pytest.approx(volumes[1], rel=0.04), name
 
@@ -84,8 +93,10 @@ def test_coordinates_on_a_grid_are_those_of_its_points():
 @settings(max_examples=20)
 def test_partial_volume_keeps_the_volume_of_a_sphere(radius, shift):
     """The ramp across the surface adds a share that goes with the square of voxel size over radius."""
-    x, y, z = (v.astype(np.float32) for v in np.meshgrid(*(np.arange(-26, 27, s) + shift for s in (2.0, 2.0, 3.0)),
-                                                         indexing="ij"))
+    x, y, z = (
+        v.astype(np.float32)
+        for v in np.meshgrid(*(np.arange(-26, 27, s) + shift for s in (2.0, 2.0, 3.0)), indexing="ij")
+    )
     filled = coverage(ellipsoid(x, y, z, (0, 0, 0), (radius,) * 3)).sum() * 2 * 2 * 3
     assert filled == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.02 + 1.5 * (1.6 / radius) ** 2)
 

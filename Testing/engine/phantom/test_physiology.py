@@ -42,8 +42,10 @@ def test_lung_volumes(population):
 
 
 def test_more_breath_is_more_lung():
-    volumes = [measure_phantom(sample_parameters(5001, breathing=b, pleural_effusion=False), 8.0).lung_ml
-               for b in (0.1, 0.5, 1.0)]
+    volumes = [
+        measure_phantom(sample_parameters(5001, breathing=b, pleural_effusion=False), 8.0).lung_ml
+        for b in (0.1, 0.5, 1.0)
+    ]
     assert volumes[0] < 0.85 * volumes[1] < 0.85 * volumes[2]
 
 
@@ -53,8 +55,13 @@ def test_heart_volumes(population):
     The limits are adult MR reference intervals (Kawel-Boehm et al., J Cardiovasc Magn Reson 22:87 (2020)), widened to
     hold any part of the heart cycle and people of 150 to 195 cm.
     """
-    limits = {"heart_ventricle_left": (27, 260), "heart_ventricle_right": (26, 306), "heart_atrium_left": (16, 164),
-              "heart_atrium_right": (18, 198), "heart_myocardium": (50, 220)}
+    limits = {
+        "heart_ventricle_left": (27, 260),
+        "heart_ventricle_right": (26, 306),
+        "heart_atrium_left": (16, 164),
+        "heart_atrium_right": (18, 198),
+        "heart_myocardium": (50, 220),
+    }
     for p, m in population:
         assert 250 <= m.heart_ml <= 950, p.seed
         for name, (low, high) in limits.items():
@@ -84,7 +91,10 @@ def test_most_bodies_fit_the_native_field_of_view(population):
 
 def test_population_has_every_kind_of_case():
     many = [sample_parameters(seed, nodules=0, ground_glass=False) for seed in range(9000, 9060)]
-    share = {phase: np.mean([p.contrast_phase == phase for p in many]) for phase in ("native", "arterial", "venous")}
+    share = {
+        phase: np.mean([p.contrast_phase == phase for p in many])
+        for phase in ("native", "arterial", "venous")
+    }
     assert share["native"] > 0.2 and share["arterial"] > 0.25 and share["venous"] > 0.12
     assert 0.3 < np.mean([p.sex == "female" for p in many]) < 0.65
     assert {p.kernel for p in many} == {"soft", "lung"}

@@ -1,0 +1,182 @@
+"""medlord synthesize: from masks, or from a recipe, to a CT."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..resources import BUNDLED_MODEL
+from .inputs import SAMPLER_HELP, add_mask_arguments, check_mask_arguments, name_and_value, read_masks
+from .outputs import all_or_nothing, check_outputs, siblings
+
+if TYPE_CHECKING:
+    from ..bundles.bundle import ModelBundle
+    from ..synthesis import Result
+    from .console import Console
+
+SUMMARY = "synthesize a CT from a segmentation, or repeat a recipe"
+# What a recipe fixes: with --recipe none of these can be chosen again.
+_CHOICES = {
+    "seed": 0,
+    "steps": None,
+    "sampler": "unipc",
+    "control_scale": 1.0,
+    "count": 1,
+    "precision": "auto",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb; those that a recipe fixes have no default here, so that giving them is noticed."""
+    add_mask_arguments(parser)
+    parser.add_argument(
+        "--recipe", type=Path, metavar="FILE",
+        help="make a volume again: the recipe's JSON, or a synthetic volume (NIfTI, NRRD) that carries it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", metavar="ID|DIR", help=f"installed model or folder of one ({BUNDLED_MODEL})"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="CT to write: .nii.gz, .nii or .nrrd"
+    )
+    parser.add_argument("--recipe-out", type=Path, metavar="FILE", help="also write the recipe, as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    run = parser.add_argument_group("synthesis")
+    run.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the noise (0); the same seed, the same volume"
+    )
+    run.add_argument("--count", type=int, metavar="N", help="volumes of N seeds, written as NAME_seed (1)")
+    run.add_argument("--sampler", metavar="NAME", help=SAMPLER_HELP)
+    run.add_argument("--steps", type=int, metavar="N", help="denoising steps (the sampler's default)")
+    run.add_argument("--control-scale", type=float, metavar="X", help="how strongly masks steer, 0 to 2 (1)")
+    run.add_argument(
+        "--attribute", type=name_and_value, action="append", metavar="NAME=VALUE",
+        help="choice for the whole volume, for example contrast_phase=arterial",
+    )  # fmt: skip
+    run.add_argument(
+        "--reference", type=Path, metavar="FILE", help="CT that the masks belong to; places the grid"
+    )
+    run.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (auto)")
+    run.add_argument("--precision", metavar="NAME", help="auto, float32, bfloat16 or float16 (auto)")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Do it; the last lines on stdout are the files that were written."""
+    volumes, recipes = _outputs(arguments)
+    check_outputs([*volumes, *recipes], arguments.overwrite)
+    if arguments.recipe:
+        _repeat(arguments, volumes[0], recipes, console)
+    else:
+        _synthesize(arguments, volumes, recipes, console)
+
+
+def _outputs(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Check how the options go together; fill in defaults; return the volumes and the recipes to write."""
+    from ..volume_files import file_kind
+
+    file_kind(arguments.out)
+    given = [name for name in _CHOICES if getattr(arguments, name) is not None]
+    if arguments.recipe:
+        given += [
+            n for n in ("labelmap", "labels", "condition", "attribute", "reference") if getattr(arguments, n)
+        ]
+        if given:
+            option = given[0].replace("_", "-")
+            raise InputError(f"The recipe fixes --{option}; leave it away, or leave --recipe away.")
+    else:
+        check_mask_arguments(arguments)
+    for name, default in _CHOICES.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
+    if arguments.count < 1:
+        raise InputError(f"--count is {arguments.count}; at least 1 volume can be made.")
+    if arguments.recipe_out and arguments.recipe_out.suffix.lower() != ".json":
+        raise InputError(f"{arguments.recipe_out.name} has the wrong ending for a recipe; use .json.")
+    recipe = [arguments.recipe_out] if arguments.recipe_out else []
+    if arguments.count == 1:
+        return [arguments.out], recipe
+    seeds = range(arguments.seed, arguments.seed + arguments.count)
+    return siblings(arguments.out, seeds), [path for r in recipe for path in siblings(r, seeds)]
+
+
+def _synthesize(
+    arguments: argparse.Namespace, volumes: list[Path], recipes: list[Path], console: Console
+) -> None:
+    from ..bundles.bundle import find_model
+    from ..bundles.description import read_description
+    from ..condition_channels import check_attributes
+    from ..devices import choose_device
+    from ..sampling.registry import SAMPLERS
+    from ..synthesis import synthesize
+    from ..volume_files import load_volume
+    from ..volumes import require_ct
+
+    model = find_model(arguments.model or BUNDLED_MODEL)
+    description = read_description(model)
+    if arguments.sampler not in SAMPLERS:
+        raise InputError(f"Unknown sampler '{arguments.sampler}'; known are {', '.join(SAMPLERS)}.")
+    attributes = dict(arguments.attribute or ())
+    check_attributes(attributes, description.attributes)
+    reference = load_volume(arguments.reference) if arguments.reference else None
+    if reference is not None:
+        require_ct(reference, f"The reference {arguments.reference.name}")
+    conditions = read_masks(arguments, description.conditions, console)
+    choose_device(arguments.device)
+    loaded: ModelBundle | None = None
+    for number, path in enumerate(volumes):
+        with console.interruptible():
+            if loaded is None and len(volumes) > 1:
+                loaded = _load(model, arguments.device, console)
+            result = synthesize(
+                conditions, model, seed=arguments.seed + number, sampler=arguments.sampler, steps=arguments.steps,
+                control_scale=arguments.control_scale, attributes=attributes, device=arguments.device,
+                precision=arguments.precision, reference=reference, loaded=loaded,
+                progress=console.progress, cancel=console.cancel,
+            )  # fmt: skip
+        _write(result, path, recipes[number] if recipes else None, console, warn=number == 0)
+
+
+def _load(model: Path, device: str, console: Console) -> ModelBundle:
+    """The networks, once for all volumes."""
+    from ..bundles.bundle import load_bundle
+    from ..devices import choose_device
+    from ..progress import PhaseClock
+
+    clock = PhaseClock("load", 1, console.progress)
+    bundle = load_bundle(model, choose_device(device))
+    clock.report(1)
+    return bundle
+
+
+def _repeat(arguments: argparse.Namespace, volume: Path, recipes: list[Path], console: Console) -> None:
+    from ..recipe import load_recipe
+    from ..synthesis import repeat_recipe
+
+    recipe = load_recipe(arguments.recipe)
+    with console.interruptible():
+        result = repeat_recipe(
+            recipe, model=arguments.model, device=arguments.device,
+            progress=console.progress, cancel=console.cancel,
+        )  # fmt: skip
+    _write(result, volume, recipes[0] if recipes else None, console, warn=True)
+
+
+def _write(result: Result, path: Path, recipe: Path | None, console: Console, warn: bool) -> None:
+    """Save the volume (its recipe inside) and the recipe; say how it went."""
+    from ..volume_files import save_volume, write_atomically
+
+    for warning in result.warnings if warn else ():
+        console.note(f"Warning: {warning}")
+    with all_or_nothing([path]):
+        save_volume(result.volume, path, synthetic=True)
+        if recipe:
+            text = result.recipe.to_json() + "\n"
+            write_atomically(recipe, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    memory = result.peak_memory_bytes / 2**30
+    console.note(
+        f"Seed {result.recipe.seed}, {result.recipe.sampler}, {result.recipe.steps} steps, "
+        f"{result.timings_s['total']:.1f} s, {memory:.1f} GB at most."
+    )
+    console.result(path)
