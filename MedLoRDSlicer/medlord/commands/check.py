@@ -110,7 +110,8 @@ def _write(
             {},
             0,
             found=found,
-            title=f"Check of {arguments.ct.name}",
+            # Not the file's name: a page is passed on, and names of files tell of patients.
+            title="Check of a CT against its masks",
         )
         write_report(arguments.html, content)
 

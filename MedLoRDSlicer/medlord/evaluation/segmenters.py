@@ -1,0 +1,74 @@
+"""Segmenters behind one interface: what finds structures in a CT, so that they can be compared with what was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..conditions import Conditions
+from ..errors import InputError
+from ..progress import Cancel, Progress
+from ..volumes import Volume
+from .rules import STRUCTURES, segment_by_rules
+
+
+class Segmenter(Protocol):
+    """What every segmenter offers.
+
+    `name` is typed by people, `structures` are the names it can find, `licence` is that of its weights and code,
+    `device` where it runs, and `definition(structure)` says in words what it takes that structure to be.
+    """
+
+    name: str
+    structures: tuple[str, ...]
+    licence: str
+    device: str
+
+    def segment(
+        self,
+        volume: Volume,
+        structures: Sequence[str],
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Conditions:
+        """Masks of `structures` on the grid of `volume`, in the order asked; a missing one is empty."""
+        ...
+
+
+class HuRules:
+    """The built-in segmenter: thresholds in HU and morphology, no weights (see `rules`)."""
+
+    name = "hu-rules"
+    structures = STRUCTURES
+    licence = "Apache-2.0, no weights"
+    device = "cpu"
+
+    def segment(
+        self,
+        volume: Volume,
+        structures: Sequence[str] = STRUCTURES,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Conditions:
+        """See `segment_by_rules`."""
+        return segment_by_rules(volume, structures, progress=progress, cancel=cancel)
+
+
+_SEGMENTERS = {HuRules.name: HuRules}
+
+
+def segmenter_names() -> list[str]:
+    """The names that `find_segmenter` takes."""
+    return list(_SEGMENTERS)
+
+
+def find_segmenter(name: str | Segmenter) -> Segmenter:
+    """The segmenter called `name` (one that already is a segmenter is passed through).
+
+    Raises `InputError` with the known names for any other.
+    """
+    if not isinstance(name, str):
+        return name
+    if name not in _SEGMENTERS:
+        raise InputError(f"There is no segmenter '{name}'; choose one of {', '.join(_SEGMENTERS)}.")
+    return _SEGMENTERS[name]()
