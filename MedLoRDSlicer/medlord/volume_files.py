@@ -222,7 +222,7 @@ def _write_nifti(path: Path, array: np.ndarray, grid: Grid, recipe: dict | None,
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = b"SYNTHETIC CT (MedLoRD)" if synthetic else b"MedLoRD"
     if recipe is not None:
-        content = _NIFTI_MARK + json.dumps(recipe).encode("utf-8")
+        content = _NIFTI_MARK + json.dumps(recipe, sort_keys=True).encode("utf-8")
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension(_NIFTI_COMMENT, content))
     nibabel.save(image, path)
 
@@ -256,5 +256,5 @@ def _write_nrrd(path: Path, array: np.ndarray, grid: Grid, recipe: dict | None, 
     if synthetic:
         image.SetMetaData(SYNTHETIC_KEY, "1")
     if recipe is not None:
-        image.SetMetaData(NRRD_RECIPE_KEY, json.dumps(recipe))
+        image.SetMetaData(NRRD_RECIPE_KEY, json.dumps(recipe, sort_keys=True))
     sitk.WriteImage(image, str(path), useCompression=True)

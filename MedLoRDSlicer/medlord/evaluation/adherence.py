@@ -229,6 +229,8 @@ def _row(
         note = "The segmenter does not find this structure on its own; only HU is measured."
     elif not measured:
         note = "Made without contrast: blood cannot be told from muscle by HU."
+    elif name == "blood_pool":
+        note = "All drawn chambers and great vessels together, against contrast-filled blood."
     voxel_ml = result.grid.voxel_volume_ml
     return StructureAdherence(
         name=name,

@@ -59,7 +59,7 @@ def _blood_seeds(scan: Scan, bright: np.ndarray, chest: np.ndarray) -> np.ndarra
 
 
 def _bone_seeds(scan: Scan, bright: np.ndarray, chest: np.ndarray) -> np.ndarray:
-    """What is bright outside the lungs' hull: as bright as cortex near it, where the right ventricle may lie, else all."""
+    """What is bright outside the lungs' hull; near it, where the right ventricle may lie, only the brightest."""
     distance = morphology.signed_distance_mm(chest, scan.spacing_mm)
     outer = bright & (distance < -2.0)
     if not outer.any():

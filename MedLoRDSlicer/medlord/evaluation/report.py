@@ -51,8 +51,9 @@ class ReportContent:
     """What a report shows.
 
     `volume` is the CT (HU), taken for synthetic when it carries a recipe, `conditions` the masks that the network
-    saw, `found` what the segmenter found (drawn dashed), `recipe` the JSON form of the recipe, `timings_s` seconds per phase, `peak_memory_bytes`
-    the most memory the run used, `energy_kwh` where it could be read.
+    saw, `found` what the segmenter found (drawn dashed), `recipe` the JSON form of the recipe, `timings_s` seconds per
+    phase, `peak_memory_bytes` the most memory the run used, `energy_kwh` where it could be read. An empty recipe, no
+    timings and 0 bytes are left out: they are not known of a CT that came as a file.
     """
 
     volume: Volume
@@ -183,19 +184,25 @@ def _adherence_table(result: Adherence, colours: Mapping[str, str]) -> str:
     reference = result.has_reference
     heads = ["Structure", "Dice", *(["Ceiling"] if reference else []), "Drawn, ml", "Found, ml", "Inside, HU"]
     heads += ["Reference, HU"] if reference else []
-    rows = "".join(_table_row(row, colours.get(row.name), reference) for row in result.structures)
-    return f"<table><thead><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr></thead><tbody>{rows}</tbody></table>"
+    notes = list(dict.fromkeys(row.note for row in result.structures if row.note))
+    rows = "".join(_table_row(row, colours.get(row.name), reference, notes) for row in result.structures)
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    below = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return (
+        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<ol class='notes'>{below}</ol>"
+    )
 
 
-def _table_row(row: StructureAdherence, colour: str | None, reference: bool) -> str:
+def _table_row(row: StructureAdherence, colour: str | None, reference: bool, notes: list[str]) -> str:
     bar = "" if row.dice is None else f"<meter min='0' max='1' value='{row.dice:.3f}'></meter>"
     cells = [f"{_number(row.dice, 3)}{bar}"]
     cells += [_number(row.ceiling_dice, 3)] if reference else []
     spread = "" if row.sd_hu is None else f" <small>± {row.sd_hu:.0f}</small>"
     cells += [_number(row.drawn_ml, 1), _number(row.found_ml, 1), f"{_number(row.mean_hu, 0)}{spread}"]
     cells += [_number(row.reference_mean_hu, 0)] if reference else []
-    note = f"<small class='note'>{escape(row.note)}</small>" if row.note else ""
-    name = f"<th scope='row'>{_swatch(colour)}{escape(_spoken(row.name))}{note}</th>"
+    mark = f"<sup>{notes.index(row.note) + 1}</sup>" if row.note else ""
+    name = f"<th scope='row'>{_swatch(colour)}{escape(_spoken(row.name))}{mark}</th>"
     return f"<tr>{name}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 

@@ -69,7 +69,7 @@ th, td { padding: 7px 12px; border-bottom: 1px solid var(--line); text-align: ri
 th:first-child { text-align: left; white-space: normal; }
 thead th { color: var(--soft); font-size: .82rem; font-weight: 600; }
 tbody th { font-weight: 500; }
-.note { display: block; padding-left: 1.5em; }
+.notes { margin: 10px 0 0; padding-left: 22px; font-size: .85rem; color: var(--soft); }
 meter { width: 70px; height: 10px; margin-left: 10px; vertical-align: middle; }
 .meanings { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 16px 0 0;
   font-size: .9rem; }
@@ -96,7 +96,7 @@ $pictures
 </section>
 <section class="card">
 <h2>Does it hold what was drawn?</h2>
-<div class="scroll">$table</div>
+$table
 <dl class="meanings">$meanings</dl>
 </section>
 $provenance
