@@ -161,14 +161,19 @@ def _phantom(
 def _write_report(
     path: Path, result: EngineResult, case: PhantomCase, progress: Progress | None, cancel: Cancel | None
 ) -> None:
-    """Segment the result, measure it against the masks and, for the ceiling, the phantom's own CT."""
+    """Segment the result, measure it against the masks and, for the ceiling, the phantom's own CT.
+
+    That CT is drawn anew on the result's grid: brought there by interpolation it would be blurred.
+    """
     from .evaluation.adherence import adherence
     from .evaluation.report import ReportContent, write_report
     from .evaluation.segmenters import find_segmenter
+    from .phantom.case import render
 
     segmenter = find_segmenter("hu-rules")
     found = segmenter.segment(result.volume, segmenter.structures, progress, cancel)
-    measured = adherence(result.volume, result.conditions, segmenter, case.volume, found=found, cancel=cancel)
+    own = render(case.parameters, result.volume.grid, cancel=cancel).volume
+    measured = adherence(result.volume, result.conditions, segmenter, own, found=found, cancel=cancel)
     raise_if_cancelled(cancel, "the report")
     clock = PhaseClock("report", 1, progress)
     write_report(

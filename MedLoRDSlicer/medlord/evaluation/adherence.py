@@ -122,7 +122,8 @@ def adherence(
     Masks on another grid are resampled to that of the result. `reference` is a CT, in HU, to which the masks
     belong; it adds the segmenter's ceiling and the HU to compare with. `found` takes masks that the segmenter
     has already found in `result_volume`. Where the conditions hold the chambers and great vessels, a row
-    `blood_pool` compares their union with the contrast-filled blood; a result whose recipe says `native` has none.
+    `blood_pool` compares their union with the contrast-filled blood; a result whose recipe says `native` or `venous`
+    has too little contrast for that.
     Raises `InputError` for an unknown segmenter, empty conditions or values that are no CT.
     """
     conditions.require_content()
@@ -139,11 +140,8 @@ def adherence(
         require_ct(reference, "The reference CT")
         reference = resample_volume(reference, result_volume.grid)
         ceiling = segmenter.segment(reference, wanted, progress, cancel)
-    has_contrast = _contrast_phase(result_volume) != "native"
-    rows = [
-        _row(name, mask, result_volume, found, reference, ceiling, has_contrast)
-        for name, mask in drawn.items()
-    ]
+    phase = ((result_volume.recipe or {}).get("attributes") or {}).get("contrast_phase")
+    rows = [_row(name, mask, result_volume, found, reference, ceiling, phase) for name, mask in drawn.items()]
     return Adherence(segmenter.name, tuple(rows), reference is not None)
 
 
@@ -207,11 +205,6 @@ def inner_part(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
     return mask, 0.0
 
 
-def _contrast_phase(volume: Volume) -> str | None:
-    attributes = (volume.recipe or {}).get("attributes") or {}
-    return attributes.get("contrast_phase")
-
-
 def _row(
     name: str,
     mask: np.ndarray,
@@ -219,16 +212,16 @@ def _row(
     found: Conditions,
     reference: Volume | None,
     ceiling: Conditions | None,
-    has_contrast: bool,
+    phase: str | None,
 ) -> StructureAdherence:
     inner, eroded = inner_part(mask, result.grid)
     values = result.array[inner].astype(np.float64)
-    measured = name in found and (has_contrast or name != "blood_pool")
+    measured = name in found and (name != "blood_pool" or phase in (None, "arterial"))
     note = ""
     if name not in found:
         note = "The segmenter does not find this structure on its own; only HU is measured."
     elif not measured:
-        note = "Made without contrast: blood cannot be told from muscle by HU."
+        note = f"Made as {phase}: blood without arterial contrast cannot be told from other tissue by HU."
     elif name == "blood_pool":
         note = "All drawn chambers and great vessels together, against contrast-filled blood."
     voxel_ml = result.grid.voxel_volume_ml

@@ -11,7 +11,7 @@ What each structure means here:
 * `lung`: both lungs with the vessels, bronchi and nodules that air surrounds, without trachea and main bronchi;
 * `airways`: the air of trachea and main bronchi;
 * `bone`: bones with their marrow (see `bright_tissue`);
-* `blood_pool`: heart chambers and great vessels above 180 HU, so nothing in a native scan.
+* `blood_pool`: heart chambers and great vessels above 180 HU, so nothing in a native scan or the venous phase.
 """
 
 from __future__ import annotations
@@ -164,17 +164,21 @@ def find_lung_and_airways(scan: Scan, body: np.ndarray) -> tuple[np.ndarray, np.
 def find_airways(scan: Scan, body: np.ndarray, air: np.ndarray) -> np.ndarray:
     """The air of trachea and main bronchi: a long, narrow, upright part of very low HU near the midline.
 
-    Empty when there is none, for example where emphysema cannot be told from the trachea by HU.
+    Its middle lies above that of all air in the body, unlike the gas of the stomach. Empty when there is none, for
+    example where emphysema cannot be told from the trachea by HU.
     """
     spacing = scan.spacing_mm
     dark = morphology.erode_mm(body, 15.0, spacing) & (scan.smoothed(1.5) < AIRWAY_HU)
     middle = 0.5 * np.flatnonzero(body.any(axis=(1, 2)))[[0, -1]].sum() * spacing[0] if body.any() else 0.0
     airways = np.zeros_like(body)
+    air_by_level = np.cumsum(air.sum(axis=(0, 1)))
+    middle_level = int(np.searchsorted(air_by_level, air_by_level[-1] / 2))
     for box, part in morphology.each_part(dark, 1.5 / scan.voxel_ml):
         height = (box[2].stop - box[2].start) * spacing[2]
         area_cm2 = part.sum(axis=(0, 1)) * spacing[0] * spacing[1] / 100
         upper = np.flatnonzero(part[:, :, part.shape[2] // 2 :].any(axis=(1, 2)))
         across = (box[0].start + upper.mean()) * spacing[0] if len(upper) else np.inf
-        if height >= 25.0 and np.median(area_cm2) < 8.0 and abs(across - middle) < 50.0:
+        above = box[2].start + box[2].stop > 2 * middle_level
+        if above and height >= 25.0 and np.median(area_cm2) < 8.0 and abs(across - middle) < 50.0:
             airways[box] |= part
     return air & morphology.dilate_mm(airways, 3.0, spacing)

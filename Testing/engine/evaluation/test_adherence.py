@@ -110,7 +110,7 @@ def test_a_native_result_has_no_blood_to_find():
     segmenter = FixedSegmenter({"blood_pool": box(0, 0)})
     native = Volume(array, GRID, {"attributes": {"contrast_phase": "native"}})
     row = adherence(native, conditions, segmenter)["blood_pool"]
-    assert row.dice is None and "without contrast" in row.note and row.mean_hu == 40.0
+    assert row.dice is None and "Made as native" in row.note and row.mean_hu == 40.0
     arterial = Volume(array, GRID, {"attributes": {"contrast_phase": "arterial"}})
     assert adherence(arterial, conditions, segmenter)["blood_pool"].dice == 0.0, "contrast was asked for"
 

@@ -9,7 +9,7 @@ from medlord.errors import CancelledError, InputError
 from medlord.evaluation.adherence import BLOOD_POOL_PARTS, dice
 from medlord.evaluation.rules import STRUCTURES, segment_by_rules
 from medlord.volume_files import load_volume
-from medlord.volumes import Grid, Volume
+from medlord.volumes import Grid, Volume, resample_volume
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,29 @@ def test_real_chest_ct(shared):
     behind = volume.array > -500
     behind &= ~found["body"]
     assert behind.any(), "the table is in the picture"
+
+
+def test_real_native_chest_has_bones_and_no_contrast(shared):
+    """Dense vertebrae beside the aorta are not taken for contrast; on the grid of the bundled model."""
+    volume = load_volume(shared / "data" / "ct" / "chest_lidc0314_2mm.nii.gz")
+    grid = Grid.centered((128, 128, 64), (2.8, 2.8, 5.0), tuple(volume.grid.center_ras_mm))
+    volumes = segment_by_rules(resample_volume(volume, grid), ("bone", "blood_pool")).volumes_ml()
+    assert 450 < volumes["bone"] < 900
+    assert volumes["blood_pool"] < 10
+
+
+def test_real_ct_angiography_of_the_heart(shared):
+    """A cropped field of view, in which the lungs reach the border and the spine is cut off."""
+    folder = shared / "data" / "ct"
+    found = segment_by_rules(load_volume(folder / "heart_cta_1p5mm.nii.gz"), ("lung", "blood_pool"))
+    artery = load_volume(folder / "heart_cta_1p5mm_pulmonary_artery.nii.gz").array > 0
+    heart = load_volume(folder / "heart_cta_1p5mm_heart.nii.gz").array > 0
+    assert (found["blood_pool"] & artery).sum() > 0.7 * artery.sum()
+    assert (found["blood_pool"] & heart).sum() > 0.4 * heart.sum(), (
+        "blood is about half of a heart with its walls"
+    )
+    assert (found["lung"] & heart).sum() < 0.01 * heart.sum()
+    assert 1700 < found.volumes_ml()["lung"] < 2000
 
 
 def test_only_what_was_asked_for_in_that_order(arterial):
