@@ -66,3 +66,24 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if not HAS_MRML and FOLDERS_ON_MRML.intersection(module_path.parents):
         return ModuleWithoutMrml.from_parent(parent, path=module_path)
     return None
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> str:
+    """Folder of a model bundle with tiny random networks."""
+    pytest.importorskip("torch")
+    from support.tiny_bundle import write_tiny_bundle
+
+    return str(write_tiny_bundle(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """One real worker for all tests of the session, in Slicer's scene and in the panel."""
+    from medlord.client import EngineClient
+    from MedLoRDSlicerLib.engine import Engine
+
+    # Patient: loading torch takes minutes where other work has the processor.
+    engine = Engine(lambda: EngineClient(start_timeout_s=900.0))
+    yield engine
+    engine.close()

@@ -52,27 +52,6 @@ def scene(qt_application):
         yield headless.scene
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory) -> str:
-    """Folder of a model bundle with tiny random networks."""
-    pytest.importorskip("torch")
-    from support.tiny_bundle import write_tiny_bundle
-
-    return str(write_tiny_bundle(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="session")
-def engine():
-    """One real worker for all panel tests."""
-    from medlord.client import EngineClient
-    from MedLoRDSlicerLib.engine import Engine
-
-    # Patient: loading torch takes minutes where other work has the processor.
-    engine = Engine(lambda: EngineClient(start_timeout_s=900.0))
-    yield engine
-    engine.close()
-
-
 @pytest.fixture
 def screenshots(tmp_path_factory) -> Path:
     """Where pictures go: the folder in MEDLORD_SCREENSHOTS, else a temporary one."""
