@@ -162,7 +162,7 @@ def train_autoencoder(
     source = CropSource(cases, tuple(settings["crop"]), settings["body_share"], tuple(config["window_hu"]))
     training = _AutoencoderTraining(config, settings, source, torch.device(device))
     networks = {"autoencoder": training.descent.network}
-    optimizers = {"autoencoder": training.descent.optimizer}
+    optimizers = dict(training.descent.optimizers)
     if training.adversary:
         networks["discriminator"] = training.adversary.network
         optimizers["discriminator"] = training.adversary.optimizer

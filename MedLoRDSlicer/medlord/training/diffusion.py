@@ -17,8 +17,10 @@ from .optimisation import Descent, generator_for, run_steps
 
 TRAINING_DEFAULTS = {
     "seed": 0,
+    "optimizer": "adamw",
     "learning_rate": 1e-4,
     "warmup": 100,
+    "cooldown": None,
     "weight_decay": 1e-2,
     "loss": "l1",
     "average_decay": 0.999,
@@ -81,7 +83,7 @@ def train_diffusion(
         settings["steps"],
         one_step,
         networks={"denoiser": descent.network, "average": descent.average.network},
-        optimizers={"denoiser": descent.optimizer},
+        optimizers=descent.optimizers,
         config=config,
         checkpoint_every=settings["checkpoint_every"],
         phase="diffusion",

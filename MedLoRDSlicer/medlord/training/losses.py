@@ -12,14 +12,24 @@ ADVERSARIAL_SLOPE = 0.05
 """Negative slope of the leaky ReLU on the discriminator's logits, as in MONAI's `PatchAdversarialLoss`."""
 
 
-def l1_loss(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """mean |values - target|."""
-    return functional.l1_loss(values.float(), target.float())
+def l1_loss(values: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """mean |values - target|; with `weights` (which broadcast over the channels) their weighted mean."""
+    return _mean(functional.l1_loss(values.float(), target.float(), reduction="none"), weights)
 
 
-def smooth_l1_loss(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Huber's loss with its corner at 1, mean: d^2/2 below, |d| - 1/2 above."""
-    return functional.smooth_l1_loss(values.float(), target.float(), beta=1.0)
+def smooth_l1_loss(
+    values: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Huber's loss with its corner at 1, mean as in `l1_loss`: d^2/2 below, |d| - 1/2 above."""
+    return _mean(
+        functional.smooth_l1_loss(values.float(), target.float(), beta=1.0, reduction="none"), weights
+    )
+
+
+def _mean(differences: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    if weights is None:
+        return differences.mean()
+    return (weights * differences).sum() / weights.expand_as(differences).sum()
 
 
 DIFFUSION_LOSSES = {"l1": l1_loss, "smooth_l1": smooth_l1_loss}

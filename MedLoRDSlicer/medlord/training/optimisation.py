@@ -20,6 +20,9 @@ from .config import first_difference
 
 CHECKPOINT = "checkpoint"
 # What a resumed run may change: more steps go on with the training, and how often it is saved changes no weight.
+FINAL_SHARE = 0.02
+"""Share of the peak learning rate that is left at the end."""
+
 FREE_TO_CHANGE = ("steps", "checkpoint_every")
 
 
@@ -29,40 +32,89 @@ def generator_for(seed: int, step: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def learning_rate(step: int, total: int, peak: float, warmup: int, final_fraction: float = 0.02) -> float:
-    """Linear warm-up over `warmup` steps, then a cosine down to `final_fraction` of `peak` at `total` steps."""
+def learning_rate(step: int, settings: dict) -> float:
+    """The rate of `step`: linear warm-up over `warmup` steps to `learning_rate`, and a descent to 2 % of that.
+
+    The descent is a cosine from the warm-up to the last of `steps`, or, where `cooldown` is given, a straight line
+    over that many last steps after a constant rate (Hägele et al., arXiv 2405.18392): then `steps` can still be
+    changed while the rate is constant, and nothing of what was done would have been done otherwise.
+    """
+    peak, total, warmup = settings["learning_rate"], settings["steps"], settings["warmup"]
     if step < warmup:
         return peak * (step + 1) / warmup
-    position = min(1.0, (step - warmup) / max(1, total - warmup))
-    return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * position)))
+    cooldown = settings.get("cooldown")
+    if cooldown is None:
+        position = min(1.0, (step - warmup) / max(1, total - warmup))
+        remaining = 0.5 * (1 + math.cos(math.pi * position))
+    else:
+        remaining = min(1.0, max(0, total - step) / cooldown)
+    return peak * (FINAL_SHARE + (1 - FINAL_SHARE) * remaining)
 
 
 class Descent:
-    """One network under training: AdamW with the planned learning rate, gradient clipping, and a weight average.
+    """One network under training: an optimiser with the planned learning rate, gradient clipping, a weight average.
 
-    `settings` are those of a training section: steps, learning_rate, warmup, weight_decay, gradient_clip and,
-    where an average is kept, average_decay.
+    `settings` are those of a training section: steps, learning_rate, warmup, weight_decay, gradient_clip and, where
+    given, cooldown, average_decay and optimizer. The optimiser is "adamw", or "muon": Muon for the weights of
+    convolutions and linear layers (see `optimizers_of`), AdamW for the rest, both with the same rate.
     """
 
     def __init__(self, network: torch.nn.Module, settings: dict):
         self.network, self._settings = network, settings
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
-        )
+        self.optimizers, self._matrices = optimizers_of(network, settings)
         decay = settings.get("average_decay")
         self.average = WeightAverage(network, decay) if decay else None
 
     def descend(self, loss: torch.Tensor, step: int) -> None:
-        """One optimiser step (number `step`, from 0) along the gradient of `loss`."""
+        """One optimiser step (number `step`, from 0) along the gradient of `loss`; weights without one stay."""
         settings = self._settings
-        rate = learning_rate(step, settings["steps"], settings["learning_rate"], settings["warmup"])
-        self.optimizer.param_groups[0]["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = learning_rate(step, settings)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings["gradient_clip"])
-        self.optimizer.step()
+        for weight, matrix in self._matrices:
+            matrix.grad = None if weight.grad is None else weight.grad.view(matrix.shape)
+        for optimizer in self.optimizers.values():
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
         if self.average:
             self.average.update(self.network, step + 1)
+
+
+MUON_SMALLEST_SIDE = 16
+
+
+def optimizers_of(
+    network: torch.nn.Module, settings: dict
+) -> tuple[dict[str, torch.optim.Optimizer], list[tuple[torch.Tensor, torch.nn.Parameter]]]:
+    """The optimisers of `network`'s weights by name, and (weight, matrix) pairs whose gradients have to be passed on.
+
+    "muon" (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; rates matched to AdamW's
+    as in Liu et al., arXiv 2502.16982, eq. 4) takes matrices only: a convolution's weight (out, in, i, j, k) is given
+    to it as (out, in * i * j * k), a second parameter on the same memory. Weights with a side under
+    `MUON_SMALLEST_SIDE`, biases and norms stay with AdamW.
+    """
+    kind = settings.get("optimizer", "adamw")
+    if kind not in ("adamw", "muon"):
+        raise InputError(f"The optimizer is '{kind}'; it can be adamw or muon.")
+    decay, rate = settings["weight_decay"], settings["learning_rate"]
+    weights = list(network.parameters())
+    hidden = [weight for weight in weights if kind == "muon" and _is_hidden_matrix(weight)]
+    taken = {id(weight) for weight in hidden}
+    matrices = [(weight, torch.nn.Parameter(weight.data.view(len(weight), -1))) for weight in hidden]
+    rest = [weight for weight in weights if id(weight) not in taken]
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "adamw": torch.optim.AdamW(rest, lr=rate, weight_decay=decay)
+    }
+    if matrices:
+        optimizers["muon"] = torch.optim.Muon(
+            [matrix for _, matrix in matrices], lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+        )
+    return optimizers, matrices
+
+
+def _is_hidden_matrix(weight: torch.Tensor) -> bool:
+    return weight.ndim > 1 and min(len(weight), weight[0].numel()) >= MUON_SMALLEST_SIDE
 
 
 def run_steps(

@@ -25,7 +25,7 @@ from .autoencoder import train_autoencoder
 from .cases import list_cases, prepare_files, prepare_phantoms
 from .checkpoint import load_networks, read_state, weights_sha256
 from .config import first_difference, read_origin, section, write_origin
-from .control import train_control
+from .control import DENOISER_AVERAGE, train_control
 from .diffusion import train_diffusion
 from .latents import SCALE_FACTOR, discard_stale_latents, encode_cases, measure_scale_factor
 from .optimisation import CHECKPOINT, require_same_config
@@ -160,6 +160,14 @@ class TrainingPlan:
         network = build_control(self.control_config, self.denoiser_config)
         return self._trained(network, "control", "average", exporting)
 
+    def _final_denoiser(self) -> torch.nn.Module:
+        """The denoiser of the model: that of its own stage, unless the control stage trained it on."""
+        if not self.config["control"]["training"].get("train_denoiser", False):
+            return self.trained_denoiser(exporting=True)
+        return self._trained(
+            build_denoiser(self.denoiser_config), "control", DENOISER_AVERAGE, exporting=True
+        )
+
     def _stage_config(self, stage: str, exporting: bool = False) -> dict:
         """All that the weights of a stage depend on: its checkpoint keeps it, and a run with another is refused."""
         config = self.config
@@ -212,7 +220,7 @@ class TrainingPlan:
         config = self.config
         networks = {
             "autoencoder": self.trained_autoencoder(exporting=True),
-            "denoiser": self.trained_denoiser(exporting=True),
+            "denoiser": self._final_denoiser(),
             "control": self.trained_control(exporting=True),
         }
         settings = {

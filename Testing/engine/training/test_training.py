@@ -43,8 +43,7 @@ def test_control_lowers_the_loss_of_the_denoiser_it_steers(trained):
     trained.run("control")
     names, latents = load_latents(trained.folder / "latents")
     masks = PackedMasks(trained.folder / "cases", names, trained.conditions, trained.attributes)
-    kept = torch.ones(len(masks.channels), dtype=torch.bool)
-    condition = torch.cat([masks.tensor(index, kept) for index in range(len(names))])
+    condition = torch.cat([masks.tensor(index) for index in range(len(names))])
     denoiser = trained.trained_denoiser()
     noisy, timesteps, velocity = noisy_batch(
         (latents * trained.scale_factor()).repeat(16, 1, 1, 1, 1),
