@@ -31,7 +31,7 @@ CONTROL_DEFAULTS = {
     "drop_all": 0.1,
     "drop_each": 0.1,
     "sparse_share": 0.0,
-    "condition_weights": {},
+    "condition_weights": [],
     "train_denoiser": False,
 }
 DENOISER_AVERAGE = "denoiser_average"
@@ -51,6 +51,12 @@ def dropped_channels(
         return torch.zeros(channels, dtype=torch.bool)
     probability = float(numbers[2]) if numbers[1] < sparse_share else drop_each
     return numbers[3:] >= probability
+
+
+def weights_at(step: int, condition_weights: list) -> dict[str, float]:
+    """The weights that hold at `step`, out of [[first step, {condition: weight}], ...] in the order of the steps."""
+    held = [weights for first, weights in condition_weights if first <= step]
+    return held[-1] if held else {}
 
 
 def loss_weights(
@@ -126,7 +132,8 @@ class _ControlTraining:
         rates = [settings[name] for name in ("drop_all", "drop_each", "sparse_share")]
         kept = torch.stack([dropped_channels(len(masks.channels), *rates, draw) for _ in chosen])
         condition = torch.cat([masks.tensor(index) for index in chosen])
-        weights = loss_weights(condition, self.conditions, settings["condition_weights"], noisy.shape[2:])
+        emphasis = weights_at(step, settings["condition_weights"])
+        weights = loss_weights(condition, self.conditions, emphasis, noisy.shape[2:])
         condition[~kept] = 0
         alone = settings["train_denoiser"] and not kept.any()
         noisy, timesteps = noisy.to(self.device), timesteps.to(self.device)
@@ -149,12 +156,13 @@ class _ControlTraining:
         return kept
 
 
-def _check_condition_weights(weights: dict[str, float], conditions: list[str]) -> None:
-    unknown = sorted(set(weights) - set(conditions))
-    if unknown or any(weight < 1 for weight in weights.values()):
+def _check_condition_weights(condition_weights: list, conditions: list[str]) -> None:
+    steps = [first for first, _ in condition_weights]
+    weights = [pair for _, weights in condition_weights for pair in weights.items()]
+    if steps != sorted(steps) or any(name not in conditions or weight < 1 for name, weight in weights):
         raise InputError(
-            f"condition_weights is {weights}; it takes conditions of the model ({', '.join(conditions)}) and weights "
-            "of at least 1."
+            f"condition_weights is {condition_weights}; it takes [first step, {{condition: weight}}], ordered by "
+            f"step, with conditions of the model ({', '.join(conditions)}) and weights of at least 1."
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from medlord.errors import CancelledError, InputError
-from medlord.training.control import loss_weights
+from medlord.training.control import loss_weights, weights_at
 from medlord.training.losses import l1_loss, smooth_l1_loss
 from medlord.training.optimisation import Descent, learning_rate, optimizers_of
 
@@ -26,7 +26,7 @@ JOINT = {
     "train_denoiser": True,
     "optimizer": "muon",
     "cooldown": 4,
-    "condition_weights": {"lung": 5},
+    "condition_weights": [[0, {"lung": 5}], [6, {}]],
     "drop_all": 0.5,
 }
 
@@ -96,9 +96,15 @@ def test_small_structures_weigh_more_in_every_latent_voxel_that_they_touch():
     assert weights.shape == (1, 1, 2, 2, 2) and weights[0, 0, 1, 0, 0] == 20 and weights.sum() == 27
 
 
+def test_weights_hold_from_their_step_on():
+    plan = [[0, {"lung": 2.0}], [10, {"body": 3.0}]]
+    assert [weights_at(step, plan) for step in (0, 9, 10)] == [{"lung": 2.0}, {"lung": 2.0}, {"body": 3.0}]
+    assert weights_at(0, []) == {} and weights_at(3, plan[1:]) == {}
+
+
 def test_wrong_condition_weights_are_refused(trained):
     shutil.rmtree(trained.folder / "control")
-    for wrong in ({"liver": 2}, {"lung": 0.5}):
+    for wrong in ([[0, {"liver": 2}]], [[0, {"lung": 0.5}]], [[5, {"lung": 2}], [0, {}]]):
         trained.config["control"]["training"]["condition_weights"] = wrong
         with pytest.raises(InputError, match="condition_weights is"):
             trained.run("control")
