@@ -6,15 +6,22 @@ model card) and `LICENSE`. Weights are safetensors and their SHA-256 is pinned i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, WeightsError
+from ..errors import EngineError, InputError, WeightsError
+from ..output_folders import new_folder
 from ..resources import resource_folder
+from ..volume_files import write_atomically
 from .description import ModelDescription, description_to_metadata, read_description, weight_file
 
 if TYPE_CHECKING:
@@ -162,35 +169,146 @@ def write_bundle(
 ) -> ModelDescription:
     """Write a bundle into `folder` (created; must not hold one yet) and return its description.
 
-    `settings` are the fields of `ModelDescription` without the hashes; `networks` are stored as float16 when
-    `half_precision`, except the codebook, whose rounding would move the codes. The codebook's running statistics,
-    which only training needs, are left out.
+    `settings` are the fields of `ModelDescription` without the hashes; for the other arguments see `write_weights` and
+    `write_documents`, which this calls.
     """
-    import torch
-    from safetensors.torch import save_file
-
     if (folder / "configs").exists():
         raise InputError(f"{folder} holds a model already; choose another folder or delete it first.")
-    for name in ("configs", "models", "docs"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    hashes = {}
-    for name, network in networks.items():
-        tensors = {}
-        for key, value in network.state_dict().items():
-            if _is_only_for_training(key):
-                continue
-            half = half_precision and value.is_floating_point() and "quantizer" not in key
-            tensors[key] = value.detach().cpu().to(torch.float16 if half else value.dtype).contiguous()
-        path = folder / weight_file(name)
-        save_file(tensors, path)
-        path.chmod(0o644)
-        hashes[weight_file(name)] = sha256_of(path)
+    hashes = {
+        weight_file(name): write_weights(folder, name, network, half_precision)
+        for name, network in networks.items()
+    }
     description = ModelDescription(**settings, weights_sha256=hashes)
-    metadata = description_to_metadata(description, monai_metadata)
-    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    (folder / "docs" / "README.md").write_text(card, encoding="utf-8")
-    (folder / "LICENSE").write_text(licence_text, encoding="utf-8")
+    write_documents(folder, description, monai_metadata, card=card, licence_text=licence_text)
     return description
+
+
+def write_weights(folder: Path, name: str, network: torch.nn.Module, half_precision: bool) -> str:
+    """Write the weights of one network into the bundle `folder` and return the SHA-256 of the file.
+
+    They are stored as float16 when `half_precision`, except the codebook, whose rounding would move the codes. The
+    codebook's running statistics, which only training needs, are left out. Raises `EngineError` for a full disk.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for key, value in network.state_dict().items():
+        if _is_only_for_training(key):
+            continue
+        half = half_precision and value.is_floating_point() and "quantizer" not in key
+        tensors[key] = value.detach().cpu().to(torch.float16 if half else value.dtype).contiguous()
+
+    def save(path: Path) -> None:
+        try:
+            save_file(tensors, path)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    path = folder / weight_file(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, save)
+    return sha256_of(path)
+
+
+def write_documents(
+    folder: Path,
+    description: ModelDescription,
+    monai_metadata: Mapping[str, Any],
+    *,
+    card: str,
+    licence_text: str,
+) -> None:
+    """Write what stands beside the weights of the bundle `folder`: metadata, model card and licence."""
+    metadata = description_to_metadata(description, monai_metadata)
+    texts = {
+        "configs/metadata.json": json.dumps(metadata, indent=2) + "\n",
+        "docs/README.md": card,
+        "LICENSE": licence_text,
+    }
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def appearing_bundle(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` to write a bundle into; at the end it becomes `folder` at once.
+
+    Whatever fails leaves nothing behind. Raises `InputError` when `folder` is a file or holds anything.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder} exists already and is not empty; choose another folder, or delete it first."
+        )
+    existed = folder.is_dir()
+    with new_folder(folder.parent):
+        staging = Path(tempfile.mkdtemp(prefix=".medlord-", dir=folder.parent))
+        try:
+            bundle = staging / "bundle"
+            bundle.mkdir()
+            yield bundle
+            if existed:
+                folder.rmdir()
+            bundle.rename(folder)
+        except BaseException as error:
+            if existed:
+                folder.mkdir(exist_ok=True)
+            if isinstance(error, OSError):
+                raise EngineError(
+                    f"The model could not be written to {folder} ({error.strerror or error}); choose another folder."
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_new_id(model_id: str) -> None:
+    """Raise `InputError` unless `model_id` can name a new model: plain and not taken."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", model_id):
+        raise InputError(
+            f"'{model_id[:80]}' is no id for a model; use 1 to 64 letters, digits, '-' and '_', beginning with a "
+            "letter or digit."
+        )
+    taken = {name.casefold(): folder for name, folder in list_models().items()}
+    if model_id.casefold() in taken:
+        raise InputError(
+            f"There is a model '{model_id}' already, in {taken[model_id.casefold()]}; choose another id, or delete "
+            "that one first."
+        )
+
+
+def delete_model(model_id: str) -> Path:
+    """Delete a model of the user's model folder and return the folder that is gone.
+
+    Raises `InputError` for a shipped model and for an id that is not installed there: folders elsewhere are the
+    user's own to delete.
+    """
+    folder = user_model_folder() / model_id
+    if _is_bundle(resource_folder() / "Models" / model_id):
+        raise InputError(f"The model '{model_id}' is shipped with the program and cannot be deleted.")
+    if Path(model_id).name != model_id or not _is_bundle(folder):
+        raise InputError(
+            f"There is no model '{model_id}' in {user_model_folder()}; only models there can be deleted by id."
+        )
+    if folder.is_symlink():
+        folder.unlink()
+        return folder
+    doomed = Path(tempfile.mkdtemp(prefix=".medlord-", dir=folder.parent))
+    try:
+        folder.rename(doomed / "model")
+        shutil.rmtree(doomed)
+    except OSError as error:
+        raise EngineError(
+            f"The model '{model_id}' could not be deleted completely from {folder.parent} ({error.strerror}); "
+            "delete the rest by hand."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            doomed.rmdir()
+    return folder
 
 
 def _is_only_for_training(key: str) -> bool:

@@ -15,6 +15,8 @@ from ..volumes import Grid
 
 FORMAT = 1
 NETWORKS = ("autoencoder", "denoiser", "control")
+FIXED_WINDOW, OWN_RANGE = "fixed-window", "own-minimum-and-maximum"
+"""Intensity maps: `window_hu` for every volume, or each volume's own minimum and maximum (MedLoRD's pipeline)."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class ModelDescription:
     conditions        names of the masks, in channel order
     attributes        image-level attributes and their values, e.g. {"contrast_phase": ["native", ...]}
     window_hu         HU that the network sees as -1 and 1
+    training          settings of the training, for the record
+    preprocessing     how volumes were prepared for training where that was not this engine's own way: intensity_map,
+                      clip_hu, orientation, spacing, volume_fit, condition_fit, padding_value
+    provenance        of an imported model: family, files with their SHA-256, where every setting came from
     """
 
     id: str
@@ -47,6 +53,8 @@ class ModelDescription:
     licence: str
     title: str = ""
     training: dict = field(default_factory=dict)
+    preprocessing: dict = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
 
     def grid_at(self, center_ras_mm: Any) -> Grid:
         """The native grid with its middle at a world position (RAS mm)."""
@@ -59,6 +67,16 @@ class ModelDescription:
         """Size of the field of view along R, A and S in mm."""
         grid = self.grid_at((0.0, 0.0, 0.0))
         return np.abs(grid.affine[:3, :3]) @ np.asarray(grid.shape)
+
+    @property
+    def takes_masks(self) -> bool:
+        """False for a model without a control network: its volumes follow nothing but the seed."""
+        return "control" in self.networks
+
+    @property
+    def intensity_map(self) -> str:
+        """`FIXED_WINDOW`, or `OWN_RANGE`: then the HU of the model's volumes are relative."""
+        return self.preprocessing.get("intensity_map", FIXED_WINDOW)
 
     @property
     def default_attributes(self) -> dict[str, str]:

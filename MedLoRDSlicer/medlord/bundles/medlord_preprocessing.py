@@ -32,13 +32,14 @@ def read_file_order(path: str | Path) -> np.ndarray:
     return values
 
 
-def scale_by_own_range(hu: np.ndarray) -> np.ndarray:
-    """Clip to [-1000, 1000] HU, then map the volume's own minimum and maximum to -1 and 1; float32."""
-    clipped = np.clip(hu.astype(np.float32), *CLIP_HU)
+def scale_by_own_range(hu: np.ndarray, clip_hu: tuple[float, float] = CLIP_HU) -> np.ndarray:
+    """Clip to `clip_hu`, then map the volume's own minimum and maximum to -1 and 1; float32."""
+    clipped = np.clip(hu.astype(np.float32), *clip_hu)
     low, high = clipped.min(), clipped.max()
     if not low < high:
         raise InputError(
-            f"The volume is {low:g} HU everywhere between -1000 and 1000 HU; it needs contrast to scale."
+            f"The volume is {low:g} HU everywhere between {clip_hu[0]:g} and {clip_hu[1]:g} HU; it needs contrast "
+            "to scale."
         )
     return (clipped - low) / (high - low) * np.float32(2) - np.float32(1)
 

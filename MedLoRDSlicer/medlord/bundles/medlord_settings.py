@@ -110,15 +110,7 @@ def diffusion_settings(config: Config, options: dict[str, Any] | None = None) ->
     Returns {"schedule": for `NoiseSchedule.from_dict`, "prediction_type", "scale_factor", "sources"}. `options` may
     give `schedule`, `num_train_timesteps`, `prediction_type`, `scale_factor`; none of them stands in a checkpoint.
     """
-    config = read(config)
-    parameters = dict(section(config, (("scheduler",), ("ldm", "scheduler"))) or {})
-    _known("noise schedule", parameters, _SCHEDULER_KEYS)
-    if parameters.get("clip_sample"):
-        raise InputError(
-            "The noise schedule clips its samples (clip_sample), which MedLoRD does not; remove it."
-        )
-    training = section(config, (("training",),)) or {}
-    parameters["scale_factor"] = training.get("scale_factor", section(config, (("ldm", "scale_factor"),)))
+    parameters = stated_diffusion(config)
     allowed = {"schedule", "num_train_timesteps", "prediction_type", "scale_factor"}
     settings = Settings("diffusion model", parameters, _known("diffusion model", options or {}, allowed))
     name = settings.required("schedule")
@@ -140,6 +132,21 @@ def diffusion_settings(config: Config, options: dict[str, Any] | None = None) ->
         "scale_factor": float(scale),
         "sources": settings.sources,
     }
+
+
+def stated_diffusion(config: Config) -> dict[str, Any]:
+    """What a configuration says of noise schedule and scale factor, under MedLoRD's names; raises InputError for
+    settings that MedLoRD does not have."""
+    config = read(config)
+    parameters = dict(section(config, (("scheduler",), ("ldm", "scheduler"))) or {})
+    _known("noise schedule", parameters, _SCHEDULER_KEYS)
+    if parameters.get("clip_sample"):
+        raise InputError(
+            "The noise schedule clips its samples (clip_sample), which MedLoRD does not; remove it."
+        )
+    training = section(config, (("training",),)) or {}
+    parameters["scale_factor"] = training.get("scale_factor", section(config, (("ldm", "scale_factor"),)))
+    return parameters
 
 
 def medlord_schedule(

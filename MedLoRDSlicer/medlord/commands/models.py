@@ -1,4 +1,4 @@
-"""medlord models: what is installed, what it is, whether its files are whole."""
+"""medlord models: what is installed, what it is, whether its files are whole; import and delete."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MedlordError, WeightsError
+from .models_import import add_import_arguments, run_import
 
 if TYPE_CHECKING:
     from ..bundles.description import ModelDescription
     from .console import Console
 
-SUMMARY = "list the installed models, describe one, or check its files"
+SUMMARY = "list, describe, check, import or delete models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of the verb."""
+    from ..cli import add_common_arguments
+
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="all installed models")
     info = actions.add_parser("info", help="what a model takes and gives")
     info.add_argument("model", metavar="ID|DIR")
     verify = actions.add_parser("verify", help="compare the weight files with their SHA-256")
     verify.add_argument("model", metavar="ID|DIR", nargs="?", help="one model (all)")
+    add_import_arguments(actions.add_parser("import", help="make a model of other projects' checkpoints"))
+    delete = actions.add_parser("delete", help="delete an imported or downloaded model for good")
+    delete.add_argument("model", metavar="ID")
+    for action in actions.choices.values():
+        add_common_arguments(action, default=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Do the action."""
-    {"list": _list, "info": _info, "verify": _verify}[arguments.action](arguments, console)
+    actions = {"list": _list, "info": _info, "verify": _verify, "import": run_import, "delete": _delete}
+    actions[arguments.action](arguments, console)
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> None:
@@ -55,7 +64,8 @@ def _grid(description: ModelDescription) -> str:
 
 def _info(arguments: argparse.Namespace, console: Console) -> None:
     from ..bundles.bundle import find_model
-    from ..bundles.description import read_description
+    from ..bundles.description import OWN_RANGE, read_description
+    from ..bundles.model_card import stated_settings
 
     folder = find_model(arguments.model)
     description = read_description(folder)
@@ -72,11 +82,21 @@ def _info(arguments: argparse.Namespace, console: Console) -> None:
         "weights": f"{size / 2**20:.1f} MB in {len(description.weights_sha256)} files",
         "grid": f"{_grid(description)}, {description.orientation}",
         "range": f"{low:g} to {high:g} HU",
-        "conditions": ", ".join(description.conditions),
+        "conditions": ", ".join(description.conditions) or "none: it takes no masks",
         "attributes": "; ".join(attributes) or "none",
     }
+    if description.intensity_map == OWN_RANGE:
+        rows["range"] += ", relative: training volumes were scaled by their own minimum and maximum"
     for name, value in rows.items():
         console.result(f"{name:11s}{value}")
+    for name, value, source in stated_settings(description):
+        console.result(f"{name:35s}{value} ({source})")
+
+
+def _delete(arguments: argparse.Namespace, console: Console) -> None:
+    from ..bundles.bundle import delete_model
+
+    console.note(f"Deleted {delete_model(arguments.model)}.")
 
 
 def _verify(arguments: argparse.Namespace, console: Console) -> None:
