@@ -43,11 +43,11 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def check_mask_arguments(arguments: argparse.Namespace) -> None:
-    """Raise `InputError` unless masks are given in exactly one way."""
+def check_mask_arguments(arguments: argparse.Namespace, needed: bool = True) -> None:
+    """Raise `InputError` unless masks are given in exactly one way, or in none where they are not `needed`."""
     if arguments.labelmap and arguments.condition:
         raise InputError("--labelmap and --condition were both given; give the masks in one way.")
-    if not arguments.labelmap and not arguments.condition:
+    if needed and not arguments.labelmap and not arguments.condition:
         raise InputError("No masks were given; add --labelmap FILE or --condition NAME=FILE.")
     if arguments.labels and not arguments.labelmap:
         raise InputError("--labels names the values of a labelmap; add --labelmap FILE.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..memory.sizes import parse_memory
 from ..resources import BUNDLED_MODEL
 from .inputs import SAMPLER_HELP, add_mask_arguments, check_mask_arguments, name_and_value, read_masks
 from .outputs import all_or_nothing, check_outputs, siblings
@@ -58,7 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--reference", type=Path, metavar="FILE", help="CT that the masks belong to; places the grid"
     )
+    run.add_argument(
+        "--center", type=float, nargs=3, metavar=("R", "A", "S"),
+        help="middle of the volume in world space, RAS mm (the masks' middle; the origin where there are none)",
+    )  # fmt: skip
+    run.add_argument(
+        "--unconditional", action="store_true",
+        help="no masks: a volume that follows the seed alone; models that take no masks make no other",
+    )  # fmt: skip
     run.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (auto)")
+    run.add_argument(
+        "--memory-limit", type=parse_memory, metavar="SIZE",
+        help="memory that the run may take, for example 8GB: smaller tiles, the same volume (what is free)",
+    )  # fmt: skip
     run.add_argument("--precision", metavar="NAME", help="auto, float32, bfloat16 or float16 (auto)")
 
 
@@ -79,14 +92,15 @@ def _outputs(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     file_kind(arguments.out)
     given = [name for name in _CHOICES if getattr(arguments, name) is not None]
     if arguments.recipe:
-        given += [
-            n for n in ("labelmap", "labels", "condition", "attribute", "reference") if getattr(arguments, n)
-        ]
+        fixed = ("labelmap", "labels", "condition", "attribute", "reference", "center", "unconditional")
+        given += [name for name in fixed if getattr(arguments, name)]
         if given:
             option = given[0].replace("_", "-")
             raise InputError(f"The recipe fixes --{option}; leave it away, or leave --recipe away.")
     else:
-        check_mask_arguments(arguments)
+        check_mask_arguments(arguments, needed=False)
+        if arguments.unconditional and arguments.control_scale is not None:
+            raise InputError("--control-scale has no effect with --unconditional; leave one away.")
     for name, default in _CHOICES.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, default)
@@ -109,7 +123,7 @@ def _synthesize(
     from ..condition_channels import check_attributes
     from ..devices import choose_device
     from ..sampling.registry import SAMPLERS
-    from ..synthesis import synthesize
+    from ..synthesis import follows_masks, synthesize
     from ..volume_files import load_volume
     from ..volumes import require_ct
 
@@ -118,12 +132,20 @@ def _synthesize(
     if arguments.sampler not in SAMPLERS:
         raise InputError(f"Unknown sampler '{arguments.sampler}'; known are {', '.join(SAMPLERS)}.")
     attributes = dict(arguments.attribute or ())
+    given = ["labelmap"] if arguments.labelmap else [name for name, _ in arguments.condition or ()]
+    if description.takes_masks and not given and not arguments.unconditional:
+        raise InputError(
+            "No masks were given; add --labelmap FILE or --condition NAME=FILE, or --unconditional for a volume that "
+            "follows none."
+        )
+    follows = follows_masks(description, given, arguments.unconditional, attributes)
     check_attributes(attributes, description.attributes)
     reference = load_volume(arguments.reference) if arguments.reference else None
     if reference is not None:
         require_ct(reference, f"The reference {arguments.reference.name}")
-    conditions = read_masks(arguments, description.conditions, console)
+    conditions = read_masks(arguments, description.conditions, console) if follows else None
     choose_device(arguments.device)
+    center = tuple(arguments.center) if arguments.center else None
     loaded: ModelBundle | None = None
     for number, path in enumerate(volumes):
         with console.interruptible():
@@ -132,8 +154,9 @@ def _synthesize(
             result = synthesize(
                 conditions, model, seed=arguments.seed + number, sampler=arguments.sampler, steps=arguments.steps,
                 control_scale=arguments.control_scale, attributes=attributes, device=arguments.device,
-                precision=arguments.precision, reference=reference, loaded=loaded,
-                progress=console.progress, cancel=console.cancel,
+                precision=arguments.precision, reference=reference, center_ras_mm=center,
+                unconditional=arguments.unconditional, loaded=loaded,
+                memory_limit=arguments.memory_limit, progress=console.progress, cancel=console.cancel,
             )  # fmt: skip
         _write(result, path, recipes[number] if recipes else None, console, warn=number == 0)
 
@@ -157,7 +180,7 @@ def _repeat(arguments: argparse.Namespace, volume: Path, recipes: list[Path], co
     recipe = load_recipe(arguments.recipe)
     with console.interruptible():
         result = repeat_recipe(
-            recipe, model=arguments.model, device=arguments.device,
+            recipe, model=arguments.model, device=arguments.device, memory_limit=arguments.memory_limit,
             progress=console.progress, cancel=console.cancel,
         )  # fmt: skip
     _write(result, volume, recipes[0] if recipes else None, console, warn=True)
@@ -168,7 +191,7 @@ def _write(result: Result, path: Path, recipe: Path | None, console: Console, wa
     from ..volume_files import save_volume, write_atomically
 
     for warning in result.warnings if warn else ():
-        console.note(f"Warning: {warning}")
+        console.note(warning if warning.startswith("Note: ") else f"Warning: {warning}")
     with all_or_nothing([path]):
         save_volume(result.volume, path, synthetic=True)
         if recipe:

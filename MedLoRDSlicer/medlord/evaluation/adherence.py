@@ -1,25 +1,38 @@
-"""How far a synthetic CT holds what was drawn: overlap, volume and HU, per condition.
+"""How far a synthetic CT holds what was drawn: overlap, surfaces, volume and HU, per condition.
 
 Adherence compares the drawn masks with what a segmenter finds in the synthetic CT. It is no measure of clinical
-validity: a volume can follow its mask well and still show anatomy that no patient has.
+validity: a volume can follow its mask well and still show anatomy that no patient has. Dice, 95 % Hausdorff distance
+and surface Dice are defined in `surfaces`, the HU inside a mask in `hu_samples`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from ..conditions import Conditions
-from ..errors import InputError
-from ..progress import Cancel, Progress
-from ..volumes import Grid, Volume, require_ct, resample_volume
-from .morphology import erode_mm
+from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
+from ..volumes import Volume, require_ct, resample_volume
+from .bright_tissue import BRIGHT_HU
+from .hu_samples import inner_part, mean_hu, psnr_db, summarize_hu
 from .segmenters import Segmenter, find_segmenter
+from .surfaces import SURFACE_TOLERANCE_MM, compare_masks, dice
+from .worst_slices import WorstSlice, centre_ras_mm, worst_axial_slice
 
-CT_RANGE_HU = 2000.0
-"""Width of the range -1000...1000 HU that the networks see; the peak of the PSNR."""
+__all__ = [
+    "BLOOD_POOL_PARTS",
+    "LUNG_LOBES",
+    "Adherence",
+    "StructureAdherence",
+    "adherence",
+    "dice",
+    "drawn_structures",
+    "inner_part",
+    "mean_hu",
+    "phase_of",
+    "psnr_db",
+]
 
 BLOOD_POOL_PARTS = (
     "heart_atrium_left",
@@ -40,7 +53,11 @@ LUNG_LOBES = (
     "lung_lower_lobe_right",
 )
 
-_SMALLEST_SAMPLE_VOXELS = 10
+
+NOT_FOUND_ALONE = "The segmenter does not find this structure on its own; only HU is measured."
+_WHAT_IT_IS = {
+    "blood_pool": "All drawn chambers and great vessels together, against contrast-filled blood.",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,11 @@ class StructureAdherence:
     the reference CT against the same drawn mask: what a perfect synthesis would reach. `mean_hu` and `sd_hu` are
     taken inside the drawn mask, `eroded_mm` away from its surface, `reference_mean_hu` at the same voxels of the
     reference CT. `note` says in words why a number is missing.
+
+    `hd95_mm`, `surface_dice` and `difference_ml` (found minus drawn) are those of `surfaces.MaskComparison`, with
+    their own ceilings. `median_hu` and `spread_hu` are robust forms of `mean_hu` and `sd_hu` (see `hu_samples`).
+    `offset_mm` says how far the middle of what was found lies from the middle of what was drawn, towards (right,
+    anterior, superior). `worst_slice` is where both differ most.
     """
 
     name: str
@@ -64,15 +86,28 @@ class StructureAdherence:
     reference_mean_hu: float | None = None
     eroded_mm: float = 0.0
     note: str = ""
+    hd95_mm: float | None = None
+    surface_dice: float | None = None
+    difference_ml: float | None = None
+    ceiling_hd95_mm: float | None = None
+    ceiling_surface_dice: float | None = None
+    median_hu: float | None = None
+    spread_hu: float | None = None
+    offset_mm: tuple[float, float, float] | None = None
+    worst_slice: WorstSlice | None = None
 
 
 @dataclass(frozen=True)
 class Adherence:
-    """All rows of one result, with the segmenter that measured them and whether a reference CT was there."""
+    """All rows of one result, with the segmenter that measured them and whether a reference CT was there.
+
+    `tolerance_mm` is that of the surface Dice.
+    """
 
     segmenter: str
     structures: tuple[StructureAdherence, ...]
     has_reference: bool = False
+    tolerance_mm: float = SURFACE_TOLERANCE_MM
 
     def __getitem__(self, name: str) -> StructureAdherence:
         for row in self.structures:
@@ -85,6 +120,10 @@ class Adherence:
         texts = {
             "dice": f"Overlap (0 to 1) of the drawn mask with what the segmenter {self.segmenter} finds in the "
             "synthetic CT. 1 means the same voxels. Errors of the segmenter lower it too.",
+            "hd95_mm": "95 % Hausdorff distance: 95 of 100 surface voxels of either mask lie at most this far from "
+            "the surface of the other one (the larger of the two directions). Where the border of the volume cuts a "
+            "structure, it has a surface too.",
+            "surface_dice": f"Share (0 to 1) of both surfaces that lies within {self.tolerance_mm:g} mm of the other.",
             "drawn_ml": "Volume of the mask that was drawn, on the grid of the synthetic CT.",
             "found_ml": f"Volume of the structure that {self.segmenter} finds in the synthetic CT.",
             "mean_hu": "Mean and standard deviation of the synthetic CT inside the drawn mask, a few millimetres "
@@ -92,7 +131,8 @@ class Adherence:
         }
         if self.has_reference:
             texts["ceiling_dice"] = (
-                f"The segmenter's own ceiling: {self.segmenter} on the reference CT, against the same drawn mask."
+                f"The segmenter's own ceiling: {self.segmenter} on the reference CT, against the same drawn mask. It "
+                "stands behind the Dice, the distance and the surface Dice."
             )
             texts["reference_mean_hu"] = "Mean of the reference CT at the same voxels."
         return texts
@@ -102,6 +142,7 @@ class Adherence:
         return {
             "segmenter": self.segmenter,
             "has_reference": self.has_reference,
+            "surface_tolerance_mm": self.tolerance_mm,
             "explanations": self.explanations(),
             "structures": [asdict(row) for row in self.structures],
         }
@@ -114,6 +155,8 @@ def adherence(
     reference: Volume | None = None,
     *,
     found: Conditions | None = None,
+    tolerance_mm: float = SURFACE_TOLERANCE_MM,
+    contrast_phase: str | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Adherence:
@@ -121,9 +164,10 @@ def adherence(
 
     Masks on another grid are resampled to that of the result. `reference` is a CT, in HU, to which the masks
     belong; it adds the segmenter's ceiling and the HU to compare with. `found` takes masks that the segmenter
-    has already found in `result_volume`. Where the conditions hold the chambers and great vessels, a row
-    `blood_pool` compares their union with the contrast-filled blood; a result whose recipe says `native` or `venous`
-    has too little contrast for that.
+    has already found in `result_volume`. `tolerance_mm` is that of the surface Dice. Where the conditions hold the
+    chambers and great vessels, a row `blood_pool` compares their union with the contrast-filled blood; a result of the
+    `contrast_phase` (default: what its recipe says) `native` or `venous` has too little contrast for that, and so has
+    one of an unknown phase whose blood is too dark.
     Raises `InputError` for an unknown segmenter, empty conditions or values that are no CT.
     """
     conditions.require_content()
@@ -140,9 +184,20 @@ def adherence(
         require_ct(reference, "The reference CT")
         reference = resample_volume(reference, result_volume.grid)
         ceiling = segmenter.segment(reference, wanted, progress, cancel)
-    phase = ((result_volume.recipe or {}).get("attributes") or {}).get("contrast_phase")
-    rows = [_row(name, mask, result_volume, found, reference, ceiling, phase) for name, mask in drawn.items()]
-    return Adherence(segmenter.name, tuple(rows), reference is not None)
+    phase = contrast_phase or phase_of(result_volume)
+    clock, rows = PhaseClock("compare", len(drawn), progress), []
+    for name, mask in drawn.items():
+        raise_if_cancelled(cancel, "the comparison of the masks")
+        row = _with_hu(name, mask, result_volume, reference)
+        hindrance = "" if name in found else NOT_FOUND_ALONE
+        if name == "blood_pool":
+            hindrance = hindrance or _lack_of_contrast(phase, row["median_hu"])
+        if not hindrance:
+            best = ceiling[name] if ceiling is not None else None
+            row |= _with_masks(mask, found[name], best, result_volume, tolerance_mm)
+        rows.append(StructureAdherence(note=hindrance or _WHAT_IT_IS.get(name, ""), **row))
+        clock.report(len(rows), message=name)
+    return Adherence(segmenter.name, tuple(rows), reference is not None, tolerance_mm)
 
 
 def drawn_structures(conditions: Conditions, found_names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -160,80 +215,54 @@ def drawn_structures(conditions: Conditions, found_names: tuple[str, ...]) -> di
     return masks
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Dice coefficient 2|A and B| / (|A| + |B|) of two boolean masks of one shape; 1.0 when both are empty."""
-    if first.shape != second.shape:
-        raise InputError(
-            f"Masks of shape {first.shape} and {second.shape} cannot be compared; resample one of them."
+def phase_of(volume: Volume) -> str | None:
+    """The contrast phase ("native", "arterial", "venous") that the recipe in `volume` asked for; None if unknown."""
+    return ((volume.recipe or {}).get("attributes") or {}).get("contrast_phase")
+
+
+def _lack_of_contrast(phase: str | None, median_hu: float) -> str:
+    """Why the blood pool cannot be told from other tissue by HU, in words; empty where it can."""
+    if phase not in (None, "arterial"):
+        return f"Made as {phase}: blood without arterial contrast cannot be told from other tissue by HU."
+    if phase is None and median_hu <= BRIGHT_HU:
+        return (
+            f"Of unknown phase, with {median_hu:.0f} HU where blood was drawn: not above {BRIGHT_HU:.0f} HU, so it "
+            "cannot be told from other tissue by HU."
         )
-    total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
-    return 2.0 * int(np.count_nonzero(first & second)) / total if total else 1.0
+    return ""
 
 
-def psnr_db(volume: np.ndarray, reference: np.ndarray, data_range_hu: float = CT_RANGE_HU) -> float:
-    """Peak signal-to-noise ratio in dB: 10 log10(range^2 / mean squared error), over all voxels.
-
-    Both arrays are HU and are clipped to -1000...1000 first, the range that the networks see; `data_range_hu` is
-    2000 HU accordingly. Infinite for equal arrays. A field of view with much air makes the number higher, so it
-    compares only volumes of one kind.
-    """
-    if volume.shape != reference.shape:
-        raise InputError(
-            f"Volumes of shape {volume.shape} and {reference.shape} cannot be compared; resample one."
-        )
-    difference = np.clip(volume, -1000, 1000).astype(np.float64) - np.clip(reference, -1000, 1000)
-    error = float(np.mean(difference**2))
-    return float("inf") if error == 0 else float(10 * np.log10(data_range_hu**2 / error))
-
-
-def mean_hu(array: np.ndarray, masks: Mapping[str, np.ndarray], grid: Grid) -> dict[str, float]:
-    """Mean HU of `array` [i, j, k] inside every mask that is not empty, away from its surface (see `inner_part`)."""
+def _with_hu(name: str, mask: np.ndarray, result: Volume, reference: Volume | None) -> dict:
+    """The fields of a row that need no segmenter."""
+    inner, eroded = inner_part(mask, result.grid)
+    sample = summarize_hu(result.array[inner], eroded)
     return {
-        name: float(array[inner_part(mask, grid)[0]].mean()) for name, mask in masks.items() if mask.any()
+        "name": name,
+        "drawn_ml": float(np.count_nonzero(mask)) * result.grid.voxel_volume_ml,
+        **asdict(sample),
+        "reference_mean_hu": float(reference.array[inner].mean()) if reference is not None else None,
     }
 
 
-def inner_part(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
-    """The voxels of `mask` that partial volume does not reach, and how many mm the mask was eroded for that.
-
-    One voxel (at least 3 mm) is taken off; where too little would remain, 3 mm, else nothing.
-    """
-    for radius in sorted({max(3.0, float(grid.spacing_mm.max())), 3.0}, reverse=True):
-        inner = erode_mm(mask, radius, grid.spacing_mm)
-        if np.count_nonzero(inner) >= _SMALLEST_SAMPLE_VOXELS:
-            return inner, radius
-    return mask, 0.0
-
-
-def _row(
-    name: str,
-    mask: np.ndarray,
-    result: Volume,
-    found: Conditions,
-    reference: Volume | None,
-    ceiling: Conditions | None,
-    phase: str | None,
-) -> StructureAdherence:
-    inner, eroded = inner_part(mask, result.grid)
-    values = result.array[inner].astype(np.float64)
-    measured = name in found and (name != "blood_pool" or phase in (None, "arterial"))
-    note = ""
-    if name not in found:
-        note = "The segmenter does not find this structure on its own; only HU is measured."
-    elif not measured:
-        note = f"Made as {phase}: blood without arterial contrast cannot be told from other tissue by HU."
-    elif name == "blood_pool":
-        note = "All drawn chambers and great vessels together, against contrast-filled blood."
-    voxel_ml = result.grid.voxel_volume_ml
-    return StructureAdherence(
-        name=name,
-        drawn_ml=float(np.count_nonzero(mask)) * voxel_ml,
-        found_ml=float(np.count_nonzero(found[name])) * voxel_ml if measured else None,
-        dice=dice(mask, found[name]) if measured else None,
-        ceiling_dice=dice(mask, ceiling[name]) if measured and ceiling is not None else None,
-        mean_hu=float(values.mean()),
-        sd_hu=float(values.std()),
-        reference_mean_hu=float(reference.array[inner].mean()) if reference is not None else None,
-        eroded_mm=eroded,
-        note=note,
-    )
+def _with_masks(
+    drawn: np.ndarray, found: np.ndarray, ceiling: np.ndarray | None, result: Volume, tolerance_mm: float
+) -> dict:
+    """The fields of a row that compare masks, all boolean [i, j, k] on the grid of `result`."""
+    grid = result.grid
+    measured = compare_masks(found, drawn, grid, tolerance_mm)
+    fields = {
+        "found_ml": float(np.count_nonzero(found)) * grid.voxel_volume_ml,
+        "dice": measured.dice,
+        "hd95_mm": measured.hd95_mm,
+        "surface_dice": measured.surface_dice,
+        "difference_ml": measured.difference_ml,
+        "worst_slice": worst_axial_slice(found, drawn, grid),
+    }
+    if found.any():
+        offset = centre_ras_mm(found, grid) - centre_ras_mm(drawn, grid)
+        fields["offset_mm"] = tuple(float(x) for x in offset)
+    if ceiling is not None:
+        best = compare_masks(ceiling, drawn, grid, tolerance_mm)
+        fields["ceiling_dice"] = best.dice
+        fields["ceiling_hd95_mm"], fields["ceiling_surface_dice"] = best.hd95_mm, best.surface_dice
+    return fields

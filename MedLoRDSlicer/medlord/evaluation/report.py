@@ -5,7 +5,6 @@ Every text that comes from outside (names of structures, warnings, the recipe) i
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,11 +29,10 @@ from .pictures import (
     picture_of_outlines,
 )
 from .report_page import PAGE
+from .scorecard import NOT_CLINICAL, Scorecard
+from .scorecard_page import all_sections, embedded
 
-NOT_CLINICAL = (
-    "Adherence is not clinical validity: these numbers say how well the volume follows the drawn masks, not "
-    "whether such a patient could exist. Not for diagnosis."
-)
+__all__ = ["NOT_CLINICAL", "ReportContent", "render_report", "write_report"]
 
 _FOUND_COLOUR = "#ffffff"
 _PHASE_NAMES = {
@@ -51,9 +49,10 @@ class ReportContent:
     """What a report shows.
 
     `volume` is the CT (HU), taken for synthetic when it carries a recipe, `conditions` the masks that the network
-    saw, `found` what the segmenter found (drawn dashed), `recipe` the JSON form of the recipe, `timings_s` seconds per
-    phase, `peak_memory_bytes` the most memory the run used, `energy_kwh` where it could be read. An empty recipe, no
-    timings and 0 bytes are left out: they are not known of a CT that came as a file.
+    saw, `found` what the segmenter found (drawn dashed), `scorecard` the verdict with all that it rests on, `recipe`
+    the JSON form of the recipe, `timings_s` seconds per phase, `peak_memory_bytes` the most memory the run used,
+    `energy_kwh` where it could be read. An empty recipe, no timings and 0 bytes are left out: they are not known of a
+    CT that came as a file.
     """
 
     volume: Volume
@@ -65,6 +64,7 @@ class ReportContent:
     energy_kwh: float | None = None
     warnings: Sequence[str] = field(default_factory=tuple)
     found: Conditions | None = None
+    scorecard: Scorecard | None = None
     title: str = "Synthetic CT from a segmentation"
 
     @property
@@ -92,8 +92,13 @@ def render_report(content: ReportContent) -> str:
     found = content.found.masks.values() if content.found is not None else ()
     dashed = [Outline(mask, _FOUND_COLOUR, dashed=True) for mask in found if mask.any()]
     pictures = "".join(_plane_section(content, conditions, plane, outlines, dashed) for plane in PLANES)
+    trust = {"verdict": "", "trust": ""}
+    if content.scorecard is not None:
+        trust = all_sections(content.volume, conditions, content.found, content.scorecard)
     return Template(PAGE).substitute(
+        trust,
         title=escape(content.title),
+        page_title=escape(f"{content.kind} – {content.title}"),
         kind=escape(content.kind),
         notice=escape(NOT_CLINICAL),
         facts=_facts(content),
@@ -156,16 +161,16 @@ def _plane_section(
     volume = content.volume
     index = most_telling_slice(conditions, plane)
     slicer = Slicer2D(volume.grid, plane)
-    overlay = _image(
+    overlay = embedded(
         picture_of_outlines(volume.grid, plane, index, [*outlines, *dashed]), "contours", "overlay"
     )
-    masks = _image(
+    masks = embedded(
         picture_of_masks(volume.grid, plane, index, outlines), f"{plane.name} slice of the input masks"
     )
     figures = [f"<figure><div class='stack'>{masks}</div><figcaption>Input masks</figcaption></figure>"]
     for window in WINDOWS:
         picture = picture_of_ct(volume, plane, index, window, content.kind)
-        image = _image(
+        image = embedded(
             picture, f"{plane.name} slice of the CT ({content.kind.lower()}), {window.name} window"
         )
         caption = f"Result, {window.name} window <small>W {window.width:g} L {window.level:g}</small>"
@@ -182,8 +187,10 @@ _AXES = ("R", "A", "S")
 
 def _adherence_table(result: Adherence, colours: Mapping[str, str]) -> str:
     reference = result.has_reference
-    heads = ["Structure", "Dice", *(["Ceiling"] if reference else []), "Drawn, ml", "Found, ml", "Inside, HU"]
-    heads += ["Reference, HU"] if reference else []
+    heads = ["Structure"]
+    for name in ("Dice", "95 % Hausdorff, mm", "Surface Dice"):
+        heads += [name, "Ceiling"] if reference else [name]
+    heads += ["Drawn, ml", "Found, ml", "Inside, HU", *(["Reference, HU"] if reference else [])]
     notes = list(dict.fromkeys(row.note for row in result.structures if row.note))
     rows = "".join(_table_row(row, colours.get(row.name), reference, notes) for row in result.structures)
     head = "".join(f"<th>{text}</th>" for text in heads)
@@ -196,8 +203,14 @@ def _adherence_table(result: Adherence, colours: Mapping[str, str]) -> str:
 
 def _table_row(row: StructureAdherence, colour: str | None, reference: bool, notes: list[str]) -> str:
     bar = "" if row.dice is None else f"<meter min='0' max='1' value='{row.dice:.3f}'></meter>"
-    cells = [f"{_number(row.dice, 3)}{bar}"]
-    cells += [_number(row.ceiling_dice, 3)] if reference else []
+    cells = []
+    for value, ceiling, digits, extra in (
+        (row.dice, row.ceiling_dice, 3, bar),
+        (row.hd95_mm, row.ceiling_hd95_mm, 1, ""),
+        (row.surface_dice, row.ceiling_surface_dice, 3, ""),
+    ):
+        cells.append(_number(value, digits) + extra)
+        cells += [_number(ceiling, digits)] if reference else []
     spread = "" if row.sd_hu is None else f" <small>± {row.sd_hu:.0f}</small>"
     cells += [_number(row.drawn_ml, 1), _number(row.found_ml, 1), f"{_number(row.mean_hu, 0)}{spread}"]
     cells += [_number(row.reference_mean_hu, 0)] if reference else []
@@ -209,6 +222,8 @@ def _table_row(row: StructureAdherence, colour: str | None, reference: bool, not
 def _meanings(result: Adherence) -> str:
     names = {
         "dice": "Dice",
+        "hd95_mm": "95 % Hausdorff",
+        "surface_dice": "Surface Dice",
         "ceiling_dice": "Ceiling",
         "drawn_ml": "Drawn",
         "found_ml": "Found",
@@ -247,11 +262,6 @@ def _recipe(recipe: Mapping) -> str:
             condition["packed"] = "... (the mask itself, in recipe.json)"
     text = escape(json.dumps(shown, indent=2))
     return f'<section class="card"><details><summary>Recipe</summary><pre>{text}</pre></details></section>'
-
-
-def _image(png: bytes, text: str, style: str = "") -> str:
-    data = base64.b64encode(png).decode("ascii")
-    return f"<img class='{style}' alt='{escape(text)}' src='data:image/png;base64,{data}'>"
 
 
 def _swatch(colour: str | None) -> str:

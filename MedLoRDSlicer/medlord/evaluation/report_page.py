@@ -1,22 +1,22 @@
-"""The page of the report: HTML and CSS with `$name` places for `string.Template`."""
+"""The pages of reports: HTML and CSS with `$name` places for `string.Template`."""
 
-PAGE = """\
+_HEAD = """\
 <!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$kind – $title</title>
+<title>$page_title</title>
 <style>
 :root {
   color-scheme: light dark;
   --ground: #f6f7f9; --card: #ffffff; --ink: #1b2330; --soft: #5c6675; --line: #dde2e9; --accent: #0b6bcb;
-  --flag: #b54708; --flag-ground: #fff4e5;
+  --flag: #b54708; --flag-ground: #fff4e5; --good: #147a44; --bad: #c0261c;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #11151b; --card: #1a2029; --ink: #e6eaf0; --soft: #9aa5b4; --line: #2c3542; --accent: #6cb2ff;
-    --flag: #ffb86b; --flag-ground: #33240f;
+    --flag: #ffb86b; --flag-ground: #33240f; --good: #5fce93; --bad: #ff8178;
   }
 }
 * { box-sizing: border-box; }
@@ -79,13 +79,32 @@ meter { width: 70px; height: 10px; margin-left: 10px; vertical-align: middle; }
 pre { overflow: auto; max-height: 420px; font-size: .8rem; background: var(--ground); padding: 12px;
   border-radius: 6px; }
 summary { cursor: pointer; font-weight: 600; }
+.verdict { border-left-width: 8px; }
+.verdict.green { border-left-color: var(--good); }
+.verdict.amber { border-left-color: var(--flag); }
+.verdict.red { border-left-color: var(--bad); }
+.findings { list-style: none; margin: 0; padding: 0; }
+.findings li { padding: 3px 0; }
+.level { display: inline-block; min-width: 4.2em; margin-right: .8em; padding: 0 .5em; border-radius: 4px;
+  text-align: center; font-size: .8rem; font-weight: 700; color: var(--ground); }
+.green .level { background: var(--good); }
+.amber .level { background: var(--flag); }
+.red .level { background: var(--bad); }
+.meaning { font-size: .88rem; color: var(--soft); max-width: 80ch; }
+.plot { max-width: 100%; border-radius: 6px; }
 @media print { body { background: none; } .card { break-inside: avoid; } }
 </style>
 </head>
+"""
+
+PAGE = (
+    _HEAD
+    + """\
 <body>
 <main>
 <header><h1>$title</h1><span class="badge">$kind</span></header>
 <p class="notice">$notice</p>
+$verdict
 $warnings
 <section class="card"><h2>Run</h2><dl class="facts">$facts</dl></section>
 <section class="card">
@@ -99,8 +118,26 @@ $pictures
 $table
 <dl class="meanings">$meanings</dl>
 </section>
+$trust
 $provenance
 </main>
 </body>
 </html>
 """
+)
+"""The report of one volume."""
+
+PLAIN_PAGE = (
+    _HEAD
+    + """\
+<body>
+<main>
+<header><h1>$title</h1></header>
+<p class="notice">$notice</p>
+$content
+</main>
+</body>
+</html>
+"""
+)
+"""A page of sections."""

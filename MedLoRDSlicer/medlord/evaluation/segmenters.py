@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..conditions import Conditions
 from ..errors import InputError
-from ..progress import Cancel, Progress
+from ..progress import Cancel, Progress, raise_if_cancelled
 from ..volumes import Volume
 from .rules import STRUCTURES, segment_by_rules
 
@@ -15,11 +15,12 @@ from .rules import STRUCTURES, segment_by_rules
 class Segmenter(Protocol):
     """What every segmenter offers.
 
-    `name` is typed by people, `structures` are the names it can find, `licence` is that of its weights and code,
-    `device` where it runs, and `definition(structure)` says in words what it takes that structure to be.
+    `name` is typed by people, `structures` are the names it can find, `licence` is that of its weights and code and
+    `device` where it runs. `version` changes with its results, so that a reference made with another one is noticed.
     """
 
     name: str
+    version: str
     structures: tuple[str, ...]
     licence: str
     device: str
@@ -39,6 +40,7 @@ class HuRules:
     """The built-in segmenter: thresholds in HU and morphology, no weights (see `rules`)."""
 
     name = "hu-rules"
+    version = "1"
     structures = STRUCTURES
     licence = "Apache-2.0, no weights"
     device = "cpu"
@@ -54,11 +56,44 @@ class HuRules:
         return segment_by_rules(volume, structures, progress=progress, cancel=cancel)
 
 
+class Labelmap:
+    """A segmentation of the CT that the user already has, from any program: it is handed on, nothing is searched.
+
+    `masks` are its structures, on any grid.
+    """
+
+    name = "labelmap"
+    version = "1"
+    licence = "that of the segmentation"
+    device = "cpu"
+
+    def __init__(self, masks: Conditions):
+        self._masks = masks
+        self.structures = tuple(masks.names)
+
+    def segment(
+        self,
+        volume: Volume,
+        structures: Sequence[str],
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Conditions:
+        """The masks of `structures` on the grid of `volume`; raises `InputError` for one that it does not have."""
+        unknown = [name for name in structures if name not in self._masks]
+        if unknown:
+            raise InputError(
+                f"The segmentation does not hold {', '.join(map(repr, unknown))}; it has {', '.join(self.structures)}."
+            )
+        raise_if_cancelled(cancel, "the segmentation")
+        chosen = Conditions(self._masks.grid, {name: self._masks[name] for name in structures})
+        return chosen if chosen.grid.matches(volume.grid) else chosen.resampled(volume.grid)
+
+
 _SEGMENTERS = {HuRules.name: HuRules}
 
 
 def segmenter_names() -> list[str]:
-    """The names that `find_segmenter` takes."""
+    """The names that `find_segmenter` takes; a `Labelmap` is made from masks instead."""
     return list(_SEGMENTERS)
 
 

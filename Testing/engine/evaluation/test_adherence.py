@@ -69,8 +69,18 @@ def test_numbers_of_one_structure():
     assert row.drawn_ml == pytest.approx(6 * 8 * 8 * 0.02)
     assert row.found_ml == pytest.approx(3 * 8 * 8 * 0.02)
     assert row.dice == pytest.approx(2 * 3 / 9)
-    assert (row.mean_hu, row.sd_hu) == (50.0, 0.0)
+    assert (row.mean_hu, row.sd_hu, row.median_hu, row.spread_hu) == (50.0, 0.0, 50.0, 0.0)
     assert row.ceiling_dice is None and row.reference_mean_hu is None
+    assert row.difference_ml == pytest.approx(-row.found_ml)
+    # The far wall of the drawn box lies three voxels of 2 mm beyond that of the found one.
+    assert row.hd95_mm == pytest.approx(6.0) and 0 < row.surface_dice < 1
+    # The middle of what was found lies a voxel and a half towards the left of what was drawn.
+    assert row.offset_mm == pytest.approx((-3.0, 0.0, 0.0))
+    assert row.worst_slice.index in range(1, 9)
+    assert row.worst_slice.differing_mm2 == pytest.approx(3 * 8 * 4.0)
+    assert row.worst_slice.position_ras_mm[:2] == pytest.approx(
+        tuple(GRID.affine[n, n] * place + GRID.affine[n, 3] for n, place in ((0, 6.0), (1, 4.5)))
+    )
 
 
 def test_reference_gives_ceiling_and_hu_to_compare_with():
@@ -79,6 +89,7 @@ def test_reference_gives_ceiling_and_hu_to_compare_with():
     reference = Volume(np.where(box(2, 8), 30.0, -1000.0), GRID)
     row = adherence(volume, drawn, FixedSegmenter({"body": box(2, 8)}), reference)["body"]
     assert (row.ceiling_dice, row.mean_hu, row.reference_mean_hu) == (1.0, 50.0, 30.0)
+    assert (row.ceiling_hd95_mm, row.ceiling_surface_dice, row.worst_slice) == (0.0, 1.0, None)
 
 
 def test_hu_is_taken_away_from_the_surface():
@@ -113,6 +124,10 @@ def test_a_native_result_has_no_blood_to_find():
     assert row.dice is None and "Made as native" in row.note and row.mean_hu == 40.0
     arterial = Volume(array, GRID, {"attributes": {"contrast_phase": "arterial"}})
     assert adherence(arterial, conditions, segmenter)["blood_pool"].dice == 0.0, "contrast was asked for"
+    unknown = Volume(array, GRID)
+    row = adherence(unknown, conditions, segmenter)["blood_pool"]
+    assert row.dice is None and "Of unknown phase, with 40 HU" in row.note
+    assert adherence(unknown, conditions, segmenter, contrast_phase="arterial")["blood_pool"].dice == 0.0
 
 
 def test_masks_on_another_grid_are_brought_to_the_result():

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from support.wide_range_bundle import write_wide_range_bundle
 
-from medlord.evaluation.benchmark_bundled import Settings, compare_volumes, main, run_benchmark
+from medlord.benchmark.comparison import compare_quality
+from medlord.benchmark.quality import QualitySettings, compare_volumes, run_quality
+from medlord.errors import CancelledError, InputError
 from medlord.evaluation.rules import STRUCTURES, segment_by_rules
 from medlord.volumes import Volume
 
@@ -19,8 +21,8 @@ def model(tmp_path_factory) -> str:
 
 
 def test_benchmark_writes_numbers_and_a_table_and_goes_on_where_it_stopped(model, tmp_path, capsys):
-    settings = Settings(model=model, seeds=2, steps=2, repeated=1, device="cpu")
-    report = run_benchmark(settings, tmp_path)
+    settings = QualitySettings(model=model, seeds=2, steps=2, repeated=1, device="cpu")
+    report = run_quality(settings, tmp_path)
     first, second = report["cases"].values()
     assert {"body", "lung"} <= set(first["dice"]) and first["ceiling_dice"].keys() == first["dice"].keys()
     assert set(first["two_noises"]["anatomy_dice"]) == set(STRUCTURES) and "two_noises" not in second
@@ -33,7 +35,7 @@ def test_benchmark_writes_numbers_and_a_table_and_goes_on_where_it_stopped(model
     assert stored == report
     stored["cases"]["900100"]["autoencoder_psnr_db"] = 12.5
     (tmp_path / "benchmark.json").write_text(json.dumps(stored))
-    assert run_benchmark(settings, tmp_path)["cases"]["900100"]["autoencoder_psnr_db"] == 12.5, (
+    assert run_quality(settings, tmp_path)["cases"]["900100"]["autoencoder_psnr_db"] == 12.5, (
         "not measured again"
     )
     assert len(capsys.readouterr().out.splitlines()) == 4
@@ -53,8 +55,69 @@ def test_texture_and_anatomy_of_two_volumes(arterial):
     assert other["anatomy_dice"]["lung"] > 0.97
 
 
-def test_training_seeds_are_refused(capsys, tmp_path):
-    assert main(["--start", "1000", "--out", str(tmp_path)]) == 2
-    assert "may have been trained on" in capsys.readouterr().err
-    assert main(["--phase", "late", "--out", str(tmp_path)]) == 2
+def test_training_seeds_are_refused(tmp_path):
+    for settings, said in (
+        (QualitySettings(start=1000), "may have been trained on"),
+        (QualitySettings(phase="late"), "Unknown contrast phase 'late'"),
+        (QualitySettings(seeds=0), "0 phantoms cannot be measured"),
+    ):
+        with pytest.raises(InputError, match=said):
+            run_quality(settings, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_cancel_keeps_what_is_measured(model, tmp_path):
+    with pytest.raises(CancelledError, match="0 of 2 phantoms measured; the same command goes on"):
+        run_quality(QualitySettings(model=model, seeds=2), tmp_path, cancel=lambda: True)
+
+
+def report_of(path, dice: list[float], lung_hu: list[float], **settings) -> None:
+    """A benchmark.json of as many phantoms as there are numbers."""
+    cases = {
+        str(900100 + n): {
+            "dice": {"lung": d},
+            "mean_hu": {"lung": hu},
+            "phantom_mean_hu": {"lung": -800.0},
+        }
+        for n, (d, hu) in enumerate(zip(dice, lung_hu, strict=True))
+    }
+    chosen = {"sampler": "unipc", "steps": 25, "noise_seed": 1, **settings}
+    path.write_text(json.dumps({"settings": chosen, "cases": cases, "weights_sha256": {"a": "b"}}))
+
+
+def test_two_measurements_are_judged_by_the_spread_between_seeds(tmp_path):
+    first, second, other = (tmp_path / f"{name}.json" for name in ("first", "second", "other"))
+    report_of(first, [0.90, 0.92, 0.94], [-790.0, -780.0, -770.0])
+    # Dice 0.01 better than the first, HU 30 nearer to the phantom's
+    report_of(second, [0.91, 0.93, 0.95], [-800.0, -810.0, -790.0], sampler="ddpm", steps=300)
+    report_of(other, [0.92, 0.90, 0.96], [-791.0, -781.0, -771.0], noise_seed=2)
+    (tmp_path / "out").mkdir()
+    dice, hu = compare_quality(first, second, other, tmp_path / "out")
+    assert (dice.first, dice.second) == pytest.approx((0.92, 0.93))
+    assert dice.worse_by == pytest.approx(0.01)
+    # every phantom changes by 0.02 between the two seeds: a standard deviation of 0.02 / sqrt(2)
+    assert dice.noise_spread == pytest.approx(0.02 / np.sqrt(2))
+    assert dice.no_worse and dice.phantoms_worse == 1.0
+    assert hu.worse_by == pytest.approx(10.0) and hu.noise_spread == pytest.approx(1 / np.sqrt(2))
+    assert not hu.no_worse
+    table = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| Dice lung | 0.920 | 0.930 | 0.010 | 0.014 | yes |" in table and "ddpm 300" in table
+
+
+def test_measurements_that_do_not_belong_together_are_refused(tmp_path):
+    first, second, other = (tmp_path / f"{name}.json" for name in ("first", "second", "other"))
+    report_of(first, [0.9, 0.9], [-800.0, -800.0])
+    report_of(second, [0.9], [-800.0])
+    report_of(other, [0.9, 0.9], [-800.0, -800.0], noise_seed=2)
+    (tmp_path / "out").mkdir()
+    for files, said in (
+        ((first, second, other), "second measurement has other phantoms"),
+        ((first, first, first), "differs from the first in nothing"),
+        ((first, first, tmp_path / "none.json"), "no measurement"),
+    ):
+        with pytest.raises(InputError, match=said):
+            compare_quality(*files, tmp_path / "out")
+    other.write_text("{}")
+    with pytest.raises(InputError, match=r"other\.json is no benchmark\.json"):
+        compare_quality(first, first, other, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())

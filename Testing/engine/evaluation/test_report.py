@@ -21,7 +21,20 @@ EVIL = "<script>alert('&')</script>"
 def content(**changes) -> ReportContent:
     mask = np.zeros(GRID.shape, bool)
     mask[4:12, 4:12, 2:6] = True
-    row = StructureAdherence("body", 384.0, 380.5, 0.987, 0.995, 41.0, 12.0, 44.0, 5.0)
+    row = StructureAdherence(
+        "body",
+        384.0,
+        380.5,
+        0.987,
+        0.995,
+        41.0,
+        12.0,
+        44.0,
+        5.0,
+        hd95_mm=10.4,
+        surface_dice=0.876,
+        ceiling_hd95_mm=7.3,
+    )
     note = StructureAdherence(EVIL, 10.0, mean_hu=300.0, sd_hu=4.0, note=EVIL)
     fields = {
         "volume": Volume(np.where(mask, 40, -1000).astype(np.int16), GRID, recipe={"seed": 17}),
@@ -79,7 +92,8 @@ def test_every_text_from_outside_is_escaped():
 
 def test_what_the_page_says():
     text = " ".join(Collector(render_report(content())).text.split())
-    for words in ("SYNTHETIC", NOT_CLINICAL, "0.987", "0.995", "384.0", "380.5", "41 ± 12", "thorax-phantom", "17",
+    for words in ("SYNTHETIC", NOT_CLINICAL, "0.987", "0.995", "10.4", "7.3", "0.876",
+                  "95 % Hausdorff, mm", "384.0", "380.5", "41 ± 12", "thorax-phantom", "17",
                   "unipc, 25 steps", "contrast phase: arterial", "21.5 s", "3.00 GiB", "Denoising 20.50 s",
                   "hu-rules on the reference CT", "W 1500 L -600", "W 400 L 40", "W 1800 L 400"):  # fmt: skip
         assert words in text, words

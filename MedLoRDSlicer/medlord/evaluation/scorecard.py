@@ -1,0 +1,205 @@
+"""The check of one CT: all measures, taken once, with a verdict and its reasons."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from ..conditions import Conditions
+from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
+from ..volumes import Volume, require_ct
+from .adherence import Adherence, adherence, drawn_structures, phase_of
+from .plausibility import TissueHu, tissue_plausibility
+from .reference import ReferenceDistribution, find_reference, shipped_references
+from .reference_check import Placed, RegionCheck, check_regions, place
+from .segmenters import Segmenter, find_segmenter
+from .sides import Sides, measure_sides
+from .verdicts import (
+    AMBER,
+    Finding,
+    judge_adherence,
+    judge_image,
+    judge_reference,
+    judge_sides,
+    judge_tissues,
+    sorted_findings,
+    worst_level,
+)
+from .volume_measures import VolumeMeasures, measure_volume
+
+NOT_CLINICAL = (
+    "Adherence is not clinical validity: these numbers say how well the volume follows the drawn masks, not "
+    "whether such a patient could exist. Not for diagnosis."
+)
+MEANINGS = {
+    "green": "this check found nothing wrong",
+    "amber": "unusual: look at it",
+    "red": "not what was asked for, or no CT of a person: do not use it",
+}
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What a check found.
+
+    `level` is "green", "amber" or "red", `findings` the reasons, worst first. `adherence` and `sides` are None where no
+    masks were given, `reference` where there is none to compare with; `regions` and `scan` then are empty.
+    """
+
+    segmenter: str
+    findings: tuple[Finding, ...]
+    measures: VolumeMeasures
+    tissues: tuple[TissueHu, ...]
+    contrast_phase: str | None
+    adherence: Adherence | None = None
+    sides: Sides | None = None
+    reference: ReferenceDistribution | None = None
+    regions: tuple[RegionCheck, ...] = ()
+    scan: dict[str, Placed | None] = field(default_factory=dict)
+
+    @property
+    def level(self) -> str:
+        """The verdict: the level of the worst finding."""
+        return worst_level(self.findings)
+
+    def to_dict(self) -> dict:
+        """JSON form; adherence at the top, as in a report without a verdict."""
+        reference = self.reference
+        return {
+            **(
+                self.adherence.to_dict()
+                if self.adherence
+                else {"segmenter": self.segmenter, "structures": []}
+            ),
+            "notice": NOT_CLINICAL,
+            "contrast_phase": self.contrast_phase,
+            "verdict": {
+                "level": self.level,
+                "meaning": MEANINGS[self.level],
+                "findings": [finding.to_dict() for finding in self.findings],
+            },
+            "regions": self._regions(),
+            "hu": [row.to_dict() for row in self.tissues],
+            "image": {
+                **self.measures.quality.to_dict(),
+                "reference": {name: placed and asdict(placed) for name, placed in self.scan.items()},
+            },
+            "sides": self.sides.to_dict() if self.sides else None,
+            "reference": reference
+            and {
+                "name": reference.name,
+                "population": reference.population,
+                "count": reference.count,
+                "segmenter": reference.segmenter,
+                "segmenter_version": reference.segmenter_version,
+                "comparable_field_of_view": reference.comparable_field_of_view(self.measures.extent_mm),
+            },
+        }
+
+    def _regions(self) -> dict:
+        """Sizes and HU of what was found, each with its place in the reference."""
+        placed = {row.name: row for row in self.regions}
+        regions = {}
+        for name, values in self.measures.structures.items():
+            row = placed.get(name)
+            regions[name] = {
+                **values,
+                "missing": bool(row and row.missing),
+                "reference": row and {measure: p and asdict(p) for measure, p in row.measures.items()},
+            }
+        return {"extent_mm": list(self.measures.extent_mm), "structures": regions}
+
+
+def check_volume(
+    volume: Volume,
+    conditions: Conditions | None = None,
+    segmenter: str | Segmenter = "hu-rules",
+    *,
+    reference: ReferenceDistribution | None = None,
+    real_ct: Volume | None = None,
+    contrast_phase: str | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> tuple[Scorecard, Conditions]:
+    """Check a CT in HU; returns the scorecard and the masks that the segmenter found, on the grid of `volume`.
+
+    `conditions` are the masks it was made from (any grid), None to judge the volume alone. `reference` is a population
+    to compare with, `real_ct` a CT to which the masks belong: the segmenter's ceiling. `contrast_phase` ("native",
+    "arterial", "venous") defaults to what the recipe in `volume` asked for. Segmentation, by far the longest part, runs
+    once per CT. Raises `InputError` for values that are no CT in HU (before any work), for empty masks and an unknown
+    segmenter, `CancelledError` when `cancel` answers true.
+    """
+    require_ct(volume, "The volume to check")
+    if conditions is not None:
+        conditions.require_content()
+        if not conditions.grid.matches(volume.grid):
+            conditions = conditions.resampled(volume.grid)
+            conditions.require_content()
+    segmenter = find_segmenter(segmenter)
+    phase = contrast_phase or phase_of(volume)
+    found = segmenter.segment(volume, segmenter.structures, progress, cancel)
+    followed = sides = None
+    if conditions is not None:
+        followed = adherence(
+            volume,
+            conditions,
+            segmenter,
+            real_ct,
+            found=found,
+            contrast_phase=phase,
+            progress=progress,
+            cancel=cancel,
+        )
+        measured = {row.name for row in followed.structures if row.dice is not None}
+        drawn = drawn_structures(conditions, segmenter.structures)
+        sides = measure_sides(found, {name: drawn[name] for name in drawn if name in measured})
+    raise_if_cancelled(cancel, "the measurement of HU and image")
+    clock = PhaseClock("measure", 1, progress)
+    measures = measure_volume(volume, found)
+    clock.report(1)
+    card = _judged(segmenter, measures, followed, sides, reference, phase)
+    return card, found
+
+
+def reference_for(volume: Volume, segmenter: str) -> ReferenceDistribution | None:
+    """The shipped reference of the model that made `volume`, as its recipe says; None for other volumes."""
+    model = (volume.recipe or {}).get("model")
+    return find_reference(model, segmenter) if (model, segmenter) in shipped_references() else None
+
+
+def _judged(
+    segmenter: Segmenter,
+    measures: VolumeMeasures,
+    followed: Adherence | None,
+    sides: Sides | None,
+    reference: ReferenceDistribution | None,
+    phase: str | None,
+) -> Scorecard:
+    """All measures with what they mean."""
+    tissues = tissue_plausibility(followed, measures, phase)
+    findings = [*judge_image(measures.quality), *judge_tissues(tissues)]
+    if followed is not None and sides is not None:
+        findings += [*judge_adherence(followed), *judge_sides(sides)]
+    regions, scan = (), {}
+    if reference is not None:
+        reference = reference.subgroup({"contrast_phase": phase} if phase else {})
+        regions = tuple(check_regions(measures.structures, measures.extent_mm, reference))
+        scan = {name: place(value, reference.scan_values(name)) for name, value in measures.scan.items()}
+        findings += judge_reference(regions, scan, reference)
+        if reference.segmenter_version != segmenter.version:
+            words = (
+                f"The reference was made with version {reference.segmenter_version} of {segmenter.name}, this check "
+                f"with {segmenter.version}; make the reference again."
+            )
+            findings.append(Finding(AMBER, "reference", None, words))
+    return Scorecard(
+        segmenter=segmenter.name,
+        findings=tuple(sorted_findings(findings)),
+        measures=measures,
+        tissues=tuple(tissues),
+        contrast_phase=phase,
+        adherence=followed,
+        sides=sides,
+        reference=reference,
+        regions=regions,
+        scan=scan,
+    )

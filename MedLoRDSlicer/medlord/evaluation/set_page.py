@@ -1,0 +1,89 @@
+"""The page of a set of volumes compared with a reference: violin plots and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from string import Template
+
+from .plots import ViolinPanel, violin_plot
+from .reference import ReferenceDistribution
+from .reference_check import SetComparison
+from .report_page import PLAIN_PAGE
+from .scorecard_page import embedded
+
+_MEASURES = {"rvr": "RVR", "ml": "ml", "median_hu": "median HU", "spread_hu": "spread, HU"}
+_NOTICE = (
+    "Equal distributions are not clinical validity: they say that the set is like the reference in these measures. "
+    "Not for diagnosis."
+)
+
+
+def render_set_page(
+    made: ReferenceDistribution, reference: ReferenceDistribution, rows: Sequence[SetComparison]
+) -> str:
+    """The HTML of the comparison; `rows` are those of `reference_check.compare_sets`."""
+    sections = "".join(_section(structure, made, reference, rows) for structure in _structures(rows))
+    facts = "".join(
+        f"<div><dt>{title}</dt><dd>{escape(one.name)}, N = {one.count}<br>"
+        f"<small>{escape(one.population)}</small></dd></div>"
+        for title, one in (("Set", made), ("Reference", reference))
+    )
+    meaning = (
+        "W1: Wasserstein-1 distance in the unit of the measure. KS: Kolmogorov-Smirnov statistic (0 to 1) and its p "
+        "value. Variance ratio: variance of the set over that of the reference; below 1 the set is less diverse. "
+        "Missing: share of volumes in which the structure has less than 5 % of the reference's median volume."
+    )
+    head = f"<section class='card'><dl class='facts'>{facts}</dl><p class='meaning'>{escape(meaning)}</p></section>"
+    title = escape(f"{made.name} against {reference.name}")
+    return Template(PLAIN_PAGE).substitute(
+        title=title, page_title=title, notice=escape(_NOTICE), content=head + sections
+    )
+
+
+def _structures(rows: Sequence[SetComparison]) -> list[str]:
+    return list(dict.fromkeys(row.structure for row in rows))
+
+
+def _section(
+    structure: str,
+    made: ReferenceDistribution,
+    reference: ReferenceDistribution,
+    rows: Sequence[SetComparison],
+) -> str:
+    own = [row for row in rows if row.structure == structure]
+    panels = [
+        ViolinPanel(
+            _MEASURES[row.measure],
+            "",
+            reference.values(structure, row.measure),
+            made.values(structure, row.measure),
+        )
+        for row in own
+        if row.count and row.reference_count
+    ]
+    plot = embedded(violin_plot(panels), f"distributions of {structure}", "plot") if panels else ""
+    heads = ("Measure", "Median", "Reference", "W1", "KS", "p", "Variance ratio", "N")
+    body = "".join(
+        f"<tr><th scope='row'>{_MEASURES[row.measure]}</th>"
+        + "".join(f"<td>{_number(value)}</td>" for value in _numbers(row))
+        + f"<td>{row.count} / {row.reference_count}</td></tr>"
+        for row in own
+    )
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    shares = own[0].missing_share, own[0].reference_missing_share
+    missing = f"Missing in {shares[0]:.1%} of the set, in {shares[1]:.1%} of the reference."
+    return (
+        f"<section class='card'><h2>{escape(structure.replace('_', ' '))}</h2><p class='meaning'>{missing}</p>{plot}"
+        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _numbers(row: SetComparison) -> tuple:
+    return (
+        row.median, row.reference_median, row.wasserstein, row.ks_statistic, row.ks_p_value, row.variance_ratio,
+    )  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

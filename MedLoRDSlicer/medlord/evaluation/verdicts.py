@@ -1,0 +1,274 @@
+"""Green, amber, red, and the reason in words.
+
+Red: the volume is not what was asked for, or no CT of a person; do not use it. Amber: unusual, look at it. Green: this
+check found nothing. Where a reference CT gives the segmenter's own ceiling, the Dice is judged against that; else
+against fixed limits, which are conventions, not statistics. None of this is clinical validity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from .adherence import Adherence, StructureAdherence
+from .image_quality import AXES, ImageQuality
+from .plausibility import TissueHu
+from .reference import ReferenceDistribution
+from .reference_check import Placed, RegionCheck
+from .sides import Sides
+
+GREEN, AMBER, RED = "green", "amber", "red"
+LEVELS = (GREEN, AMBER, RED)
+
+# Dice: amber below the first, red below the second.
+DICE_LIMITS = {"body": (0.97, 0.92), "lung": (0.92, 0.80), "bone": (0.70, 0.45), "airways": (0.7, 0.3)}
+OTHER_DICE_LIMITS = (0.75, 0.5)
+# How far below the segmenter's own ceiling.
+CEILING_LIMITS = (0.08, 0.25)
+# Where the middle of a structure may lie off the drawn one, mm.
+OFFSET_LIMITS_MM = (5.0, 10.0)
+# Structures whose middle is well defined in any field of view.
+LOCATED = ("lung", "bone", "body")
+# ... provided that found and drawn volume differ by no more than this share.
+LOCATED_VOLUME_SHARE = 0.3
+SIDE_DICE_LIMIT = 0.6
+MIRROR_GAIN_LIMIT = 0.03
+# A mirror image that fits badly too is no sign of swapped sides.
+MIRROR_FIT_LIMIT = 0.7
+# HU outside the published range: red from here on; spread as a multiple of the largest expected.
+OFF_RANGE_RED_HU = 50.0
+# What lies far outside a reference of narrow HU is red only if it is off by so much.
+FAR_OFF_HU = 100.0
+SPREAD_LIMITS = (1.0, 2.0)
+AIR_LIMITS_HU = (30.0, 75.0)
+SATURATION_LIMITS = (0.01, 0.1)
+NOISE_LIMITS_HU = (1.0, 100.0)
+EDGE_WIDTH_LIMITS_VOXELS = (2.8, 3.6)
+# A width below this is sharp, however many small voxels it spans.
+EDGE_WIDTH_SHARP_MM = 5.0
+INCOHERENCE_LIMITS = (0.8, 0.9)
+SEAM_LIMITS = (4.5, 6.0)
+_TOPICS = ("image", "sides", "adherence", "HU", "reference")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check has to say: `level`, `topic`, the structure (None: the whole volume), a sentence."""
+
+    level: str
+    topic: str
+    structure: str | None
+    reason: str
+
+    def to_dict(self) -> dict:
+        """JSON form."""
+        return asdict(self)
+
+
+def worst_level(findings: Iterable[Finding]) -> str:
+    """The level of the whole: that of the worst finding, green when there is none."""
+    return max((finding.level for finding in findings), key=LEVELS.index, default=GREEN)
+
+
+def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Worst first, then by topic."""
+    return sorted(findings, key=lambda f: (-LEVELS.index(f.level), _TOPICS.index(f.topic)))
+
+
+def judge_adherence(adherence: Adherence) -> list[Finding]:
+    """Findings on overlap and place of every structure that the segmenter looked for."""
+    findings = []
+    for row in adherence.structures:
+        if row.dice is None:
+            continue
+        if level := _dice_level(row):
+            findings.append(Finding(level, "adherence", row.name, _dice_words(row, adherence.segmenter)))
+        if row.offset_mm is not None and row.name in LOCATED and _about_as_large(row):
+            findings += _offset(row)
+    if all(row.dice is None for row in adherence.structures):
+        words = (
+            f"The segmenter {adherence.segmenter} finds none of the drawn structures on its own, so whether the volume "
+            "holds them was judged by HU alone."
+        )
+        findings.append(Finding(AMBER, "adherence", None, words))
+    return findings
+
+
+def _dice_level(row: StructureAdherence) -> str | None:
+    if row.ceiling_dice is not None:
+        amber, red = (row.ceiling_dice - limit for limit in CEILING_LIMITS)
+    else:
+        amber, red = DICE_LIMITS.get(row.name, OTHER_DICE_LIMITS)
+    return RED if row.dice < red else AMBER if row.dice < amber else None
+
+
+def _dice_words(row: StructureAdherence, segmenter: str) -> str:
+    if not row.found_ml:
+        return f"{_spoken(row.name)} was drawn ({row.drawn_ml:.0f} ml) but {segmenter} finds none of it."
+    words = f"{_spoken(row.name)} overlaps with the drawn mask by a Dice of only {row.dice:.2f}"
+    if row.ceiling_dice is not None:
+        words += f", where the real CT reaches {row.ceiling_dice:.2f}"
+    return f"{words}: {row.found_ml:.0f} ml were found, {row.drawn_ml:.0f} ml drawn."
+
+
+def _about_as_large(row: StructureAdherence) -> bool:
+    """Whether the middle of what was found says where the structure lies: not if half of it is missing."""
+    return abs(row.found_ml - row.drawn_ml) <= LOCATED_VOLUME_SHARE * row.drawn_ml
+
+
+def _offset(row: StructureAdherence) -> list[Finding]:
+    parts = []
+    for value, (ahead, back) in zip(
+        row.offset_mm,
+        (("right", "left"), ("forward", "backward"), ("up", "down")),
+        strict=True,
+    ):
+        if abs(value) >= OFFSET_LIMITS_MM[0]:
+            parts.append(f"{abs(value):.0f} mm {ahead if value > 0 else back}")
+    if not parts:
+        return []
+    level = RED if max(map(abs, row.offset_mm)) >= OFFSET_LIMITS_MM[1] else AMBER
+    return [
+        Finding(
+            level, "adherence", row.name, f"{_spoken(row.name)} lies off the drawn mask: {', '.join(parts)}."
+        )
+    ]
+
+
+def judge_sides(sides: Sides) -> list[Finding]:
+    """Findings on left and right."""
+    findings = []
+    if sides.mirror_gain > MIRROR_GAIN_LIMIT and sides.mirror_fit > MIRROR_FIT_LIMIT:
+        words = (
+            "Left and right seem swapped: the mirror image fits the drawn masks better (mean Dice higher by "
+            f"{sides.mirror_gain:.2f})."
+        )
+        findings.append(Finding(RED, "sides", None, words))
+    for name in sides.left:
+        for side, value, other in (
+            ("left", sides.left[name], sides.right[name]),
+            ("right", sides.right[name], sides.left[name]),
+        ):
+            if value < SIDE_DICE_LIMIT and other - value > 0.2:
+                words = (
+                    f"{_spoken(name)} on the {side} side hardly agrees with the drawn mask (Dice {value:.2f}; "
+                    f"the other side {other:.2f})."
+                )
+                findings.append(Finding(RED, "sides", name, words))
+    return findings
+
+
+def judge_tissues(rows: Iterable[TissueHu]) -> list[Finding]:
+    """Findings on the HU of every structure that has a published range."""
+    findings = []
+    for row in rows:
+        if row.expected is None:
+            continue
+        expected, place = row.expected, "where it was drawn" if row.where == "drawn" else "where it was found"
+        if row.off_hu:
+            level = RED if abs(row.off_hu) >= OFF_RANGE_RED_HU else AMBER
+            words = (
+                f"{_spoken(row.name)} has a median of {row.median_hu:.0f} HU {place}; {expected.tissue} lies between "
+                f"{expected.low_hu:.0f} and {expected.high_hu:.0f} HU ({expected.source})."
+            )
+            findings.append(Finding(level, "HU", row.name, words))
+        elif row.excess_spread > SPREAD_LIMITS[0]:
+            level = RED if row.excess_spread > SPREAD_LIMITS[1] else AMBER
+            words = (
+                f"{_spoken(row.name)} is uneven: HU spread by {row.spread_hu:.0f} {place}, at most "
+                f"{expected.spread_hu:.0f} are usual for {expected.tissue}."
+            )
+            findings.append(Finding(level, "HU", row.name, words))
+    return findings
+
+
+def judge_image(quality: ImageQuality) -> list[Finding]:
+    """Findings on the picture as a whole."""
+    findings = []
+
+    def add(level: str, words: str) -> None:
+        findings.append(Finding(level, "image", None, words))
+
+    air = quality.outside_air_hu
+    if air is not None and abs(air + 1000) > AIR_LIMITS_HU[0]:
+        level = RED if abs(air + 1000) > AIR_LIMITS_HU[1] else AMBER
+        add(level, f"Air around the body has {air:.0f} HU instead of -1000: HU are offset or scaled.")
+    for share, end in ((quality.saturated_low, "lowest"), (quality.saturated_high, "highest")):
+        if share > SATURATION_LIMITS[0]:
+            level = RED if share > SATURATION_LIMITS[1] else AMBER
+            add(
+                level,
+                f"{share:.1%} of the body's voxels have the {end} value of the volume: HU were clipped there.",
+            )
+    noise = quality.noise_hu
+    if noise is not None and not NOISE_LIMITS_HU[0] <= noise <= NOISE_LIMITS_HU[1]:
+        add(AMBER, f"Noise in soft tissue is {noise:.1f} HU; scanners give some 3 to 60 HU.")
+    width = quality.edge_width_voxels
+    if (
+        width is not None
+        and width > EDGE_WIDTH_LIMITS_VOXELS[0]
+        and quality.edge_width_mm > EDGE_WIDTH_SHARP_MM
+    ):
+        level = RED if width > EDGE_WIDTH_LIMITS_VOXELS[1] else AMBER
+        words = (
+            f"The skin is {quality.edge_width_mm:.1f} mm ({width:.1f} voxels) wide: the volume is blurred."
+        )
+        add(level, words)
+    for axis, incoherence, seam, position in zip(
+        AXES, quality.incoherence, quality.seam, quality.seam_position, strict=True
+    ):
+        if incoherence is not None and incoherence > INCOHERENCE_LIMITS[0]:
+            level = RED if incoherence > INCOHERENCE_LIMITS[1] else AMBER
+            add(level, f"Neighbouring slices ({axis}) do not continue each other: they may be out of order.")
+        elif seam is not None and seam > SEAM_LIMITS[0]:
+            level = RED if seam > SEAM_LIMITS[1] else AMBER
+            words = f"A break runs across the volume ({axis}, after slice {position}), {seam:.1f} times what is usual"
+            add(level, f"{words} nearby: a seam of tiles or a missing slice.")
+    return findings
+
+
+def judge_reference(
+    regions: Iterable[RegionCheck], scan: dict[str, Placed | None], reference: ReferenceDistribution
+) -> list[Finding]:
+    """Findings on size and HU of what was found, and on the scan, among the values of a reference."""
+    findings = []
+    against = f"the reference {reference.name} (N = {reference.count})"
+    for row in regions:
+        if row.missing:
+            ml = row.measures["ml"].value
+            words = f"{_spoken(row.name)} is missing: {ml:.1f} ml, while every volume of {against} has it."
+            findings.append(Finding(RED, "reference", row.name, words))
+            continue
+        # RVR and ml say the same where the field of view is comparable.
+        measures = {"rvr": "ml", "ml": "ml", "median_hu": "HU (median)", "spread_hu": "HU of spread"}
+        if row.measures.get("rvr") is not None:
+            del measures["ml"]
+        for measure, unit in measures.items():
+            placed = row.measures.get(measure)
+            if placed is not None and placed.unusual:
+                findings.append(_unusual(row, measure, unit, placed, against))
+    for measure, placed in scan.items():
+        if placed is not None and placed.unusual:
+            words = (
+                f"{_spoken(measure)} is {placed.value:.3g}, outside the central 95 % ({placed.low:.3g} to "
+                f"{placed.high:.3g}) of {against}."
+            )
+            findings.append(Finding(AMBER, "reference", None, words))
+    return findings
+
+
+def _unusual(row: RegionCheck, measure: str, unit: str, placed: Placed, against: str) -> Finding:
+    value = f"{placed.value:.2%} of the volume" if measure == "rvr" else f"{placed.value:.0f} {unit}"
+    limits = (
+        f"{placed.low:.2%} to {placed.high:.2%}"
+        if measure == "rvr"
+        else f"{placed.low:.0f} to {placed.high:.0f}"
+    )
+    where = "far outside" if placed.far else "outside the central 95 %"
+    words = f"{_spoken(row.name)} has {value}, {where} ({limits}) of {against}: percentile {placed.percentile:.1f}."
+    serious = placed.far and (measure in ("rvr", "ml") or abs(placed.value - placed.median) > FAR_OFF_HU)
+    return Finding(RED if serious else AMBER, "reference", row.name, words)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ").capitalize()

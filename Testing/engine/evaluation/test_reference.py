@@ -1,0 +1,243 @@
+"""Reference distributions: file, place of a value, missing structures, comparison of sets, building from real files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from medlord.errors import CancelledError, InputError
+from medlord.evaluation.image_quality import ImageQuality
+from medlord.evaluation.reference import (
+    collect_reference,
+    find_reference,
+    load_reference,
+    save_reference,
+    shipped_references,
+)
+from medlord.evaluation.reference_build import build_reference, files_matching, read_attributes
+from medlord.evaluation.reference_check import check_regions, compare_sets, is_missing, near_zero, place
+from medlord.evaluation.segmenters import HuRules
+from medlord.evaluation.volume_measures import VolumeMeasures
+from medlord.segmentation_files import write_segmentation
+from medlord.volume_files import save_volume
+from medlord.volumes import Grid, Volume
+
+EXTENT = (300.0, 300.0, 300.0)
+QUALITY = ImageQuality(-1000.0, 0.0, 0.0, 12.0, 4.0, 1.4, (0.5,) * 3, (2.0,) * 3, (1, 1, 1))
+
+
+def measures(
+    ml: float, extent=EXTENT, hu: float | None = -850.0, noise: float | None = 12.0
+) -> VolumeMeasures:
+    """One volume with a single structure."""
+    rvr = ml * 1000 / float(np.prod(extent))
+    quality = ImageQuality(**{**QUALITY.__dict__, "noise_hu": noise})
+    return VolumeMeasures(
+        {"lung": {"rvr": rvr, "ml": ml, "median_hu": hu, "spread_hu": 60.0}}, quality, extent
+    )
+
+
+def reference_of(volumes_ml, **changes):
+    options = {"name": "test", "population": "Boxes.", "segmenter": "hu-rules", "segmenter_version": "1"}
+    return collect_reference([measures(ml) for ml in volumes_ml], **{**options, **changes})
+
+
+def test_a_file_holds_every_value_and_says_what_it_is_of(tmp_path):
+    phases = ["native", "arterial", "native"]
+    made = collect_reference(
+        [measures(3000.0), measures(0.0, hu=None), measures(4000.0, noise=None)],
+        name="mine", population="Three boxes.", segmenter="hu-rules", segmenter_version="7",
+        attributes={"contrast_phase": phases},
+    )  # fmt: skip
+    path = save_reference(made, tmp_path / "mine.json")
+    data = json.loads(path.read_text())
+    assert (data["format"], data["version"], data["count"]) == ("medlord-reference", 1, 3)
+    assert data["population"] == "Three boxes." and data["segmenter"] == {"name": "hu-rules", "version": "7"}
+    assert data["field_of_view"]["extent_mm"] == [list(EXTENT)] * 3
+    assert data["structures"]["lung"]["ml"] == [3000.0, 0.0, 4000.0]
+    assert data["structures"]["lung"]["median_hu"] == [-850.0, None, -850.0]
+    assert set(data["structures"]["lung"]) <= set(data["measures"])
+    again = load_reference(path)
+    assert again.to_dict() == made.to_dict()
+    assert again.values("lung", "median_hu").tolist() == [-850.0, -850.0]
+    assert again.scan_values("noise_hu").tolist() == [12.0, 12.0]
+    assert again.values("heart", "ml").size == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("no json", "no JSON"),
+        ("[]", "is no reference distribution"),
+        ('{"format": "medlord-check"}', "is no reference distribution"),
+        (
+            '{"format": "medlord-reference", "version": 9}',
+            "has version 9 of the format; this program reads 1",
+        ),
+        ('{"format": "medlord-reference", "version": 1}', "is damaged .KeyError"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(tmp_path, content, reason):
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=reason) as caught:
+        load_reference(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_list_that_is_too_short_is_damage(tmp_path):
+    path = save_reference(reference_of([3000, 3100, 3200]), tmp_path / "r.json")
+    data = json.loads(path.read_text())
+    data["structures"]["lung"]["ml"].pop()
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="damaged .*a list has 2 values for 3 volumes"):
+        load_reference(path)
+
+
+def test_references_of_another_segmenter_are_refused(tmp_path):
+    path = save_reference(reference_of([3000, 3100], segmenter="totalsegmentator"), tmp_path / "r.json")
+    with pytest.raises(InputError, match="made with the segmenter totalsegmentator, the check uses hu-rules"):
+        find_reference(path, "hu-rules")
+    with pytest.raises(InputError, match="no reference 'huge' for the segmenter hu-rules; shipped are"):
+        find_reference("huge", "hu-rules")
+
+
+def test_the_shipped_reference_is_of_200_phantoms():
+    assert ("thorax-phantom", "hu-rules") in shipped_references()
+    shipped = find_reference("thorax-phantom", "hu-rules")
+    assert shipped.count == 200 and shipped.segmenter_version == HuRules.version
+    assert set(shipped.structures) == set(HuRules.structures)
+    assert set(shipped.attributes["contrast_phase"]) == {"native", "arterial", "venous"}
+    assert 1500 < np.median(shipped.values("lung", "ml")) < 7000
+    assert "phantoms" in shipped.population and "No patients" in shipped.population
+    arterial = shipped.subgroup({"contrast_phase": "arterial"})
+    assert 40 < arterial.count < 120 and np.median(arterial.values("blood_pool", "ml")) > 200
+
+
+def test_percentiles_and_limits():
+    values = np.arange(1.0, 101.0)
+    middle = place(50.0, values)
+    assert middle.percentile == pytest.approx(49.5) and middle.median == 50.5 and not middle.unusual
+    assert (middle.low, middle.high) == (pytest.approx(3.475), pytest.approx(97.525))
+    assert place(2.0, values).unusual and not place(2.0, values).far
+    # Quartiles 25.75 and 75.25: far out from 75.25 + 3 * 49.5 on.
+    assert not place(223.0, values).far and place(224.0, values).far
+    assert place(None, values) is None and place(1.0, np.array([])) is None
+
+
+def test_missing_is_near_zero_where_the_reference_never_is():
+    always = np.array([3000.0, 4000.0, 5000.0])
+    assert is_missing(0.0, always) and is_missing(200.0, always) and not is_missing(201.0, always)
+    sometimes = np.array([0.0, 4000.0, 5000.0])
+    assert not is_missing(0.0, sometimes)
+    assert near_zero(sometimes, sometimes).tolist() == [True, False, False]
+    assert not is_missing(0.0, np.array([])), "nothing to compare with"
+
+
+def test_the_rvr_is_compared_only_where_the_field_of_view_is():
+    reference = reference_of(np.linspace(3000, 5000, 41))
+    for extent, comparable in ((EXTENT, True), ((300.0, 300.0, 150.0), False)):
+        one = measures(4000.0, extent)
+        (row,) = check_regions(one.structures, one.extent_mm, reference)
+        assert ("rvr" in row.measures) == comparable == reference.comparable_field_of_view(extent)
+        assert row.measures["ml"].percentile == pytest.approx(50.0) and not row.missing
+    (row,) = check_regions(measures(10.0, hu=None).structures, EXTENT, reference)
+    assert row.missing and row.measures["ml"].far and row.measures["median_hu"] is None
+
+
+def test_subgroups_are_taken_where_they_are_large_enough():
+    phases = ["native"] * 25 + ["arterial"] * 10
+    reference = reference_of(np.arange(35.0) + 1000, attributes={"contrast_phase": phases})
+    native = reference.subgroup({"contrast_phase": "native"})
+    assert native.count == 25 and native.values("lung", "ml").max() == 1024
+    assert "the 25 with contrast phase native" in native.population
+    assert native.subgroup({"contrast_phase": "native"}) is native
+    assert reference.subgroup({"contrast_phase": "arterial"}).count == 35, "ten are too few"
+    assert reference.subgroup({"sex": "male"}) is reference and reference.subgroup({}) is reference
+
+
+def test_sets_are_compared_by_known_formulas():
+    ours, theirs = np.array([1000.0, 2000.0, 3000.0, 0.0]), np.array([1500.0, 2500.0, 3500.0, 4500.0])
+    rows = {row.measure: row for row in compare_sets(reference_of(ours), reference_of(theirs))}
+    row = rows["ml"]
+    assert (row.count, row.reference_count) == (4, 4)
+    # Equal numbers: the mean distance of sorted values. KS: the largest gap of the two step functions.
+    assert row.wasserstein == pytest.approx(np.mean(np.abs(np.sort(ours) - np.sort(theirs))))
+    assert row.ks_statistic == pytest.approx(0.5) and 0 < row.ks_p_value < 1
+    assert row.variance_ratio == pytest.approx(np.var(ours) / np.var(theirs))
+    assert row.missing_share == 0.25 and row.reference_missing_share == 0.0
+    assert rows["rvr"].wasserstein == pytest.approx(row.wasserstein * 1000 / np.prod(EXTENT))
+    assert rows["median_hu"].variance_ratio is None, "the reference does not vary"
+
+
+def test_volumes_with_other_structures_do_not_mix():
+    other = measures(3000.0)
+    other.structures["heart"] = other.structures["lung"]
+    with pytest.raises(InputError, match="Volume 2 was segmented into lung, heart, the first one into lung"):
+        collect_reference(
+            [measures(1.0), other], name="x", population="x", segmenter="x", segmenter_version="x"
+        )
+    with pytest.raises(InputError, match="'sex' has 1 values for 2 volumes"):
+        reference_of([1.0, 2.0], attributes={"sex": ["male"]})
+
+
+@pytest.fixture
+def population(tmp_path):
+    """Three boxes in air as CT, with segmentations and a table of attributes."""
+    grid = Grid.centered((24, 20, 16), (10.0, 10.0, 10.0))
+    for number in range(3):
+        body, lung = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
+        body[3:21, 3:17] = True
+        lung[6:10, 6 : 12 + number, 4:12] = True
+        array = np.where(lung, -850, np.where(body, 40, -1000)).astype(np.int16)
+        save_volume(Volume(array, grid), tmp_path / f"ct{number}.nii.gz")
+        write_segmentation(tmp_path / f"found{number}.seg.nrrd", grid, {"body": body, "lung": lung})
+    (tmp_path / "table.csv").write_text(
+        "file,contrast_phase\nct2.nii.gz,venous\nct0.nii.gz,native\nct1.nii.gz,arterial\n"
+    )
+    return tmp_path
+
+
+def test_building_from_files_with_segmentations_that_exist(population):
+    files = files_matching(str(population / "ct*.nii.gz"), "CT")
+    attributes = read_attributes(population / "table.csv", files)
+    assert attributes == {"contrast_phase": ["native", "arterial", "venous"]}
+    events = []
+    made = build_reference(
+        files,
+        None,
+        name="boxes",
+        population="Boxes.",
+        segmentations=files_matching(str(population / "found*.seg.nrrd"), "segmentation"),
+        attributes=attributes,
+        progress=events.append,
+    )
+    assert made.values("lung", "ml").tolist() == pytest.approx([4 * (6 + n) * 8 for n in range(3)])
+    assert made.values("lung", "rvr").tolist() == pytest.approx(
+        [4 * (6 + n) * 8 / (24 * 20 * 16) for n in range(3)]
+    )
+    assert made.values("lung", "median_hu").tolist() == [-850.0] * 3
+    assert made.segmenter == "labelmap" and made.extents_mm == [(240.0, 200.0, 160.0)] * 3
+    assert [event.step for event in events] == [1, 2, 3]
+
+
+def test_what_cannot_be_built_is_said_before_anything_is_written(population):
+    files = files_matching(str(population / "ct*.nii.gz"), "CT")
+    options = {"name": "x", "population": "x"}
+    with pytest.raises(InputError, match="No CT matches .*none"):
+        files_matching(str(population / "none*.nii.gz"), "CT")
+    with pytest.raises(InputError, match="There are 3 CT and 1 segmentations"):
+        build_reference(files, None, segmentations=[population / "found0.seg.nrrd"], **options)
+    with pytest.raises(InputError, match="either a segmenter or segmentations"):
+        build_reference(files, None, **options)
+    with pytest.raises(CancelledError, match="ct0.nii.gz .1 of 3"):
+        build_reference(files, HuRules(), cancel=lambda: True, **options)
+    (population / "table.csv").write_text("file,contrast_phase\nct0.nii.gz,native\n")
+    with pytest.raises(InputError, match="no row for ct1.nii.gz .2 of 3"):
+        read_attributes(population / "table.csv", files)
+    grid = Grid.centered((4, 4, 4), (1.0, 1.0, 1.0))
+    save_volume(Volume(np.zeros(grid.shape, np.int16), grid), population / "ct1.nii.gz")
+    with pytest.raises(InputError, match="ct1.nii.gz has values from 0 to 0"):
+        build_reference(files[1:], HuRules(), **options)
