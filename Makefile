@@ -31,8 +31,9 @@ format: setup ## ruff: format and repair in place; rewrites the file lists in Me
 	@$(python) -m ruff format .
 	@$(python) scripts/cmake_lists.py --write
 
-bench: setup ## long measurements, not part of the tests
-	@$(python) -m medlord.cli bench
+bench: setup ## quality of the bundled model, speed and memory; some 20 minutes, not part of the tests
+	@$(python) -m medlord.cli bench quality --out out/benchmark
+	@$(python) -m medlord.cli bench speed --size reduced --out out/benchmark/speed
 
 train-bundled: setup ## rebuild the bundled model thorax-phantom from nothing (hours on a CPU)
 	@$(python) -m medlord.cli train bundled

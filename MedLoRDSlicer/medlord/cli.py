@@ -18,7 +18,18 @@ from . import __version__
 from .commands.console import Console
 from .errors import InputError, MedlordError, error_from_code
 
-VERBS = ("synthesize", "phantom", "models", "check", "demo", "bench", "train", "worker")
+VERBS = (
+    "synthesize",
+    "phantom",
+    "models",
+    "check",
+    "reference",
+    "review",
+    "demo",
+    "bench",
+    "train",
+    "worker",
+)
 
 
 class _WholeNames(argparse.HelpFormatter):

@@ -79,7 +79,7 @@ class EngineClient:
             "temporary_folder": temporary_folder,
             "idle_seconds": idle_seconds,
         }
-        self._log = log
+        self.log = log
         self._start_timeout_s, self._cancel_patience_s = start_timeout_s, cancel_patience_s
         self._process: WorkerProcess | None = None
         self._finalizer: weakref.finalize | None = None
@@ -124,20 +124,25 @@ class EngineClient:
         return self._submit(verb, arguments or {}, None).id
 
     def submit_synthesis(
-        self, conditions: Conditions, *, reference: Volume | None = None, **options: Any
+        self, conditions: Conditions | None, *, reference: Volume | None = None, **options: Any
     ) -> str:
         """Send a synthesis and return the id of its job; its result message has an `EngineResult` as `value`.
 
         `options` are those of `medlord.synthesis.synthesize`: model, seed, sampler, steps, control_scale,
-        attributes, device, precision, center_ras_mm.
+        attributes, device, precision, center_ras_mm, unconditional, memory_limit (bytes), preview_every.
         """
-        files = {"conditions.npz": lambda path: exchange.write_conditions(path, conditions)}
+        files = {}
+        if conditions is not None:
+            files["conditions.npz"] = lambda path: exchange.write_conditions(path, conditions)
         if reference is not None:
             files["reference.npz"] = lambda path: exchange.write_volume(path, reference)
         return self._submit("synthesize", options, files).id
 
     def submit_repeat(self, recipe: Recipe | dict, **options: Any) -> str:
-        """Send a recipe to be run again and return the id of its job; `options`: model, device."""
+        """Send a recipe to be run again and return the id of its job.
+
+        `options` are those of `medlord.synthesis.repeat_recipe`: model, device, memory_limit (bytes), preview_every.
+        """
         data = recipe if isinstance(recipe, dict) else recipe.to_dict()
         files = {"recipe.json": lambda path: exchange.write_json(path, data)}
         return self._submit("repeat_recipe", options, files).id
@@ -198,7 +203,7 @@ class EngineClient:
 
     def synthesize(
         self,
-        conditions: Conditions,
+        conditions: Conditions | None,
         *,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
@@ -325,8 +330,8 @@ class EngineClient:
         self._deliver(job, message)
 
     def _tell_log(self, text: str) -> None:
-        if self._log is not None:
-            self._log(text)
+        if self.log is not None:
+            self.log(text)
 
     def _worker_ended(self, process: WorkerProcess) -> None:
         """The worker is gone though nobody closed it: its jobs fail and say why."""

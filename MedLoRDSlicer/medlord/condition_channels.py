@@ -24,15 +24,16 @@ def fill_channels(
     chosen: Mapping[str, str],
     conditions: Sequence[str],
     attributes: Mapping[str, Sequence[str]],
+    dtype: type = np.float32,
 ) -> np.ndarray:
-    """Channels (channel, i, j, k) float32 of 0 and 1; conditions that `masks` lacks and attributes not chosen are 0.
+    """Channels (channel, i, j, k) of 0 and 1; conditions that `masks` lacks and attributes not chosen are 0.
 
     Raises `InputError` for an unknown attribute or value.
     """
     check_attributes(chosen, attributes)
     shape = next(iter(masks.values())).shape
     names = condition_channels(conditions, attributes)
-    channels = np.zeros((len(names), *shape), dtype=np.float32)
+    channels = np.zeros((len(names), *shape), dtype=dtype)
     for name, mask in masks.items():
         channels[names.index(name)] = mask
     for name, value in chosen.items():

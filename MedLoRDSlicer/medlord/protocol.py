@@ -74,13 +74,27 @@ class Argument:
     required: bool = False
 
 
-_RUN = {"folder": Argument("path", required=True), "model": Argument("text"), "device": Argument("text")}
+_RUN = {
+    "folder": Argument("path", required=True),
+    "model": Argument("text"),
+    "device": Argument("text"),
+    "memory_limit": Argument("whole number"),
+    "preview_every": Argument("whole number"),
+}
 VERBS: dict[str, dict[str, Argument]] = {
     "ping": {},
     "describe": {},
     "models": {},
+    "estimate": {
+        "model": Argument("text"),
+        "device": Argument("text"),
+        "precision": Argument("text"),
+        "control_scale": Argument("number"),
+        "memory_limit": Argument("whole number"),
+    },
     "synthesize": {
-        "conditions": Argument("path", required=True),
+        "conditions": Argument("path"),
+        "unconditional": Argument("truth"),
         "reference": Argument("path"),
         "seed": Argument("whole number"),
         "sampler": Argument("text"),
@@ -112,6 +126,7 @@ _KINDS = {
     "text": (lambda v: isinstance(v, str), "text"),
     "path": (lambda v: isinstance(v, str) and "\0" not in v and os.path.isabs(v), "an absolute path"),
     "whole number": (lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"),
+    "truth": (lambda v: isinstance(v, bool), "true or false"),
     "number": (_is_number, "a finite number"),
     "table": (lambda v: isinstance(v, dict), "a table of names and values"),
     "point": (

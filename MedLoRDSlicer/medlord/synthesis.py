@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .condition_channels import check_attributes, fill_channels
+from .condition_channels import check_attributes
 from .conditions import Conditions
-from .errors import InputError, InsufficientMemoryError, WeightsError
-from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
+from .errors import InputError, WeightsError
+from .generation import Result, RunOptions, run_recipe, sampler_of
+from .progress import Cancel, PhaseClock, Progress
 from .recipe import Recipe, library_versions, pack_conditions
 from .resources import BUNDLED_MODEL
 from .volumes import Grid, Volume, require_ct
 
 if TYPE_CHECKING:
-    import torch
-
     from .bundles.bundle import ModelBundle
     from .bundles.description import ModelDescription
 
 _LOST_SHARE = 0.01
 
 
-@dataclass
-class Result:
-    """A synthesized volume and all that is known about how it came to be.
-
-    volume               int16 HU on the model's grid in world space, its recipe inside
-    conditions           the masks on that grid, as the network saw them
-    timings_s            seconds per phase ("load", "condition", "denoise", "decode", "total")
-    peak_memory_bytes    of the device (CUDA) or of the process (CPU)
-    energy_kwh           of the device, None where it cannot be read
-    warnings             sentences for the user
-    """
-
-    volume: Volume
-    recipe: Recipe
-    conditions: Conditions
-    timings_s: dict[str, float]
-    peak_memory_bytes: int
-    energy_kwh: float | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
 def synthesize(
-    conditions: Conditions,
+    conditions: Conditions | None = None,
     model: str | Path = BUNDLED_MODEL,
     *,
     seed: int = 0,
@@ -61,31 +39,31 @@ def synthesize(
     precision: str = "auto",
     reference: Volume | None = None,
     center_ras_mm: tuple[float, float, float] | None = None,
+    unconditional: bool = False,
     loaded: ModelBundle | None = None,
+    memory_limit: int | None = None,
+    preview_every: int = 0,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Result:
-    """Synthesize a CT that follows `conditions`.
+    """Synthesize a CT that follows `conditions`, or one that follows the seed alone.
 
-    The model's grid is placed in world space around `center_ras_mm`, else around the middle of `reference` (a CT
-    that belongs to the masks) if all masks fit there, else around the box of all masks; nothing is stretched.
-    `steps=None` takes the sampler's default. `attributes` chooses e.g. {"contrast_phase": "arterial"}; the default
-    is each first value. `loaded` is a bundle that is already in memory.
+    The latter (`conditions` None or without masks) is all that a model without control makes; of one with control it
+    must be asked by `unconditional`. The model's grid is placed in world space around `center_ras_mm`, else around the
+    middle of `reference` (a CT that belongs to the masks) if all masks fit there, else around the box of all masks or,
+    without masks, the origin; nothing is stretched. `steps=None` takes the sampler's default. `attributes` chooses e.g.
+    {"contrast_phase": "arterial"}; the default is each first value. `loaded` is a bundle that is already in memory.
+    `memory_limit` (bytes) and `preview_every` (steps) are those of `RunOptions`.
 
     Raises `InputError`, `WeightsError`, `InsufficientMemoryError` or `CancelledError`.
     """
-    from .bundles.bundle import find_model
-    from .bundles.description import read_description
-
     started = time.perf_counter()
-    conditions.require_content()
     if reference is not None:
         require_ct(reference, "The reference")
-    description = loaded.description if loaded else read_description(find_model(model))
-    wanted, warnings = _wanted_conditions(conditions, description)
-    chosen = {**description.default_attributes, **(attributes or {})}
-    check_attributes(chosen, description.attributes)
-    chain = _sampler(description, sampler, steps)
+    description = _description_of(model, loaded)
+    is_placed = center_ras_mm is not None or reference is not None
+    wanted, chosen, warnings = _steering(conditions, description, unconditional, attributes, is_placed)
+    chain = sampler_of(description, sampler, steps)
     recipe = Recipe(
         model=description.id,
         model_version=description.version,
@@ -95,7 +73,7 @@ def synthesize(
         seed=seed,
         sampler=chain.name,
         steps=chain.steps,
-        control_scale=float(control_scale),
+        control_scale=0.0 if wanted is None else float(control_scale),
         guidance=1.0,
         grid=description.grid_at(_center(wanted, description.extent_mm, reference, center_ras_mm)).to_dict(),
         **_compute(device, precision),
@@ -105,7 +83,75 @@ def synthesize(
     placed, more = _placed_conditions(wanted, Grid.from_dict(recipe.grid), progress)
     recipe = replace(recipe, conditions=pack_conditions(placed))
     timings = {"condition": time.perf_counter() - started}
-    return _run(recipe, placed, model, device, loaded, timings, warnings + more, progress, cancel)
+    options = RunOptions(device, memory_limit, preview_every)
+    return run_recipe(recipe, placed, model, loaded, options, timings, warnings + more, progress, cancel)
+
+
+def follows_masks(
+    description: ModelDescription,
+    names: Sequence[str],
+    unconditional: bool,
+    attributes: Mapping[str, str] | None = None,
+) -> bool:
+    """Whether masks (`names` were given) steer a run of this model.
+
+    Raises `InputError` for masks or attributes that would have no effect, and for a model that takes masks when there
+    are none and no unconditional volume was asked for.
+    """
+    if names and not description.takes_masks:
+        raise InputError(
+            f"The model '{description.id}' takes no masks, so its volumes would not follow {', '.join(names)}; leave "
+            "the masks away, or choose a model that takes them."
+        )
+    if names and unconditional:
+        raise InputError(
+            f"An unconditional volume was asked for and masks were given ({', '.join(names)}); leave one away."
+        )
+    follows = description.takes_masks and not unconditional
+    if follows and not names:
+        raise InputError(
+            f"The segmentation holds no structure, and the model '{description.id}' follows one; draw or load at "
+            "least one and run again, or ask for an unconditional volume."
+        )
+    if attributes and not follows:
+        raise InputError(
+            f"The attribute {next(iter(attributes))} has no effect on a volume without masks; leave it away."
+        )
+    return follows
+
+
+def _steering(
+    conditions: Conditions | None,
+    description: ModelDescription,
+    unconditional: bool,
+    attributes: Mapping[str, str] | None,
+    is_placed: bool,
+) -> tuple[Conditions | None, dict[str, str], list[str]]:
+    """(the model's conditions or None for a run without, its attributes, what to tell the user)."""
+    warnings = _about_the_model(description)
+    names = conditions.names if conditions is not None else []
+    if not follows_masks(description, names, unconditional, attributes):
+        if not is_placed:
+            warnings.append("Note: no centre was given, so the volume lies around the origin of world space.")
+        return None, {}, warnings
+    conditions.require_content()
+    wanted, more = _wanted_conditions(conditions, description)
+    chosen = {**description.default_attributes, **(attributes or {})}
+    check_attributes(chosen, description.attributes)
+    return wanted, chosen, warnings + more
+
+
+def _about_the_model(description: ModelDescription) -> list[str]:
+    """What must be known of every volume of a model."""
+    from .bundles.description import OWN_RANGE
+
+    if description.intensity_map != OWN_RANGE:
+        return []
+    low, high = description.window_hu
+    return [
+        f"HU are relative: '{description.id}' was trained on volumes scaled by their own minimum and maximum, shown "
+        f"here as {low:g} and {high:g} HU."
+    ]
 
 
 def repeat_recipe(
@@ -114,6 +160,8 @@ def repeat_recipe(
     model: str | Path | None = None,
     device: str = "auto",
     loaded: ModelBundle | None = None,
+    memory_limit: int | None = None,
+    preview_every: int = 0,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Result:
@@ -122,16 +170,14 @@ def repeat_recipe(
     `model` names a bundle's folder when the recipe's model is not installed. Raises `WeightsError` when the
     installed weights are not those of the recipe. Other library versions are allowed and said in the warnings.
     """
-    from .bundles.bundle import find_model
-    from .bundles.description import read_description
-
     recipe.require_valid()
     model = model or recipe.model
-    description = loaded.description if loaded else read_description(find_model(model))
+    description = _description_of(model, loaded)
     _require_model_of(recipe, description)
     conditions = recipe.unpack_conditions()
-    conditions.require_content()
-    current, warnings = library_versions(), []
+    if recipe.control_scale > 0:
+        conditions.require_content()
+    current, warnings = library_versions(), _about_the_model(description)
     changed = [
         f"{name} {old} -> {current.get(name, 'absent')}"
         for name, old in recipe.versions.items()
@@ -142,7 +188,15 @@ def repeat_recipe(
             f"The volume was made with other versions ({', '.join(changed)}); small differences are possible."
         )
     recipe = replace(recipe, **_compute(device, recipe.precision), versions=current)
-    return _run(recipe, conditions, model, device, loaded, {}, warnings, progress, cancel)
+    options = RunOptions(device, memory_limit, preview_every)
+    return run_recipe(recipe, conditions, model, loaded, options, {}, warnings, progress, cancel)
+
+
+def _description_of(model: str | Path, loaded: ModelBundle | None) -> ModelDescription:
+    from .bundles.bundle import find_model
+    from .bundles.description import read_description
+
+    return loaded.description if loaded else read_description(find_model(model))
 
 
 def _require_model_of(recipe: Recipe, description: ModelDescription) -> None:
@@ -172,15 +226,6 @@ def _compute(device: str, precision: str) -> dict[str, str]:
     return {"device": str(target), "precision": choose_precision(precision, target)}
 
 
-def _sampler(description: ModelDescription, name: str, steps: int | None):
-    from .sampling.registry import make_sampler
-    from .sampling.schedule import NoiseSchedule
-
-    return make_sampler(
-        name, NoiseSchedule.from_dict(description.schedule), steps, description.prediction_type
-    )
-
-
 def _wanted_conditions(conditions: Conditions, description: ModelDescription) -> tuple[Conditions, list[str]]:
     """The model's conditions out of what the user gave, and what to tell about the rest."""
     from .vocabulary import assemble
@@ -191,12 +236,25 @@ def _wanted_conditions(conditions: Conditions, description: ModelDescription) ->
     if unused:
         warnings.append(f"Not used by the model: {', '.join(unused)}.")
     if missing:
-        warnings.append(f"Not given, so left to the model: {', '.join(missing)}.")
-    return wanted, warnings
+        warnings.append(f"Note: not given, so left to the model: {', '.join(missing)}.")
+    return _with_nodules_in_lung(wanted), warnings
+
+
+def _with_nodules_in_lung(wanted: Conditions) -> Conditions:
+    """The same masks with the nodules' voxels in the lung as well, as in training: a nodule is a part of the lung.
+
+    A nodule painted over the lung in the Segment Editor takes its voxels away, which leaves a hole that no model saw.
+    """
+    if "lung" not in wanted or "lung_nodules" not in wanted:
+        return wanted
+    return Conditions(wanted.grid, {**wanted.masks, "lung": wanted["lung"] | wanted["lung_nodules"]})
 
 
 def _center(
-    conditions: Conditions, extent_mm: np.ndarray, reference: Volume | None, center_ras_mm: tuple | None
+    conditions: Conditions | None,
+    extent_mm: np.ndarray,
+    reference: Volume | None,
+    center_ras_mm: tuple | None,
 ) -> np.ndarray:
     """Where the middle of a grid of `extent_mm` (along R, A, S) goes, in RAS mm."""
     if center_ras_mm is not None:
@@ -204,6 +262,8 @@ def _center(
         if center.shape != (3,) or not np.isfinite(center).all():
             raise InputError(f"The centre {center_ras_mm} is no position of three numbers in RAS mm.")
         return center
+    if conditions is None:
+        return np.zeros(3) if reference is None else reference.grid.center_ras_mm
     low, high = conditions.bounding_box_ras_mm()
     if reference is not None:
         center, half = reference.grid.center_ras_mm, np.asarray(extent_mm) / 2
@@ -213,9 +273,11 @@ def _center(
 
 
 def _placed_conditions(
-    wanted: Conditions, grid: Grid, progress: Progress | None
+    wanted: Conditions | None, grid: Grid, progress: Progress | None
 ) -> tuple[Conditions, list[str]]:
     """The masks on the model's grid, and what was lost on the way; raises `InputError` when nothing is left."""
+    if wanted is None:
+        return Conditions(grid, {}), []
     clock = PhaseClock("condition", 1, progress)
     placed = wanted.resampled(grid)
     warnings = _placement_warnings(wanted, placed)
@@ -256,119 +318,3 @@ def _share_outside(mask: np.ndarray, source: Grid, target: Grid) -> float:
     index = (target.index_to_index(source) @ points)[:3]
     limits = np.asarray(target.shape)[:, None] - 0.5
     return float(1 - ((index >= -0.5) & (index <= limits)).all(axis=0).mean())
-
-
-def _run(
-    recipe: Recipe,
-    conditions: Conditions,
-    model: str | Path,
-    device: str,
-    loaded: ModelBundle | None,
-    timings: dict[str, float],
-    warnings: list[str],
-    progress: Progress | None,
-    cancel: Cancel | None,
-) -> Result:
-    """Load, denoise, decode."""
-    import torch
-
-    from .bundles.bundle import load_bundle
-    from .devices import (
-        choose_device,
-        energy_counter_mj,
-        exact_kernels,
-        is_memory_error,
-        peak_memory_bytes,
-        reset_peak_memory,
-    )
-
-    target = choose_device(device)
-    started = time.perf_counter()
-    raise_if_cancelled(cancel, "loading")
-    clock = PhaseClock("load", 1, progress)
-    bundle = loaded or load_bundle(model, target)
-    clock.report(1)
-    timings["load"] = time.perf_counter() - started
-    reset_peak_memory(target)
-    energy = energy_counter_mj(target)
-    try:
-        with torch.inference_mode(), exact_kernels():
-            latent = _denoise(bundle, recipe, conditions, timings, progress, cancel)
-            raise_if_cancelled(cancel, "decoding")
-            hu = _decode(bundle, recipe, latent, timings, progress)
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not is_memory_error(error):
-            raise
-        raise InsufficientMemoryError(
-            f"The run needs more memory than {target} has free ({peak_memory_bytes(target) / 2**30:.1f} GB were in "
-            "use); close other programs or choose another device."
-        ) from error
-    spent = energy_counter_mj(target)
-    timings["total"] = sum(timings.values())
-    volume = Volume(hu, Grid.from_dict(recipe.grid), recipe.to_dict())
-    return Result(
-        volume,
-        recipe,
-        conditions,
-        timings,
-        peak_memory_bytes(target),
-        None if energy is None or spent is None else (spent - energy) / 3.6e9,
-        warnings,
-    )
-
-
-def _denoise(
-    bundle: ModelBundle,
-    recipe: Recipe,
-    conditions: Conditions,
-    timings: dict,
-    progress: Progress | None,
-    cancel: Cancel | None,
-) -> torch.Tensor:
-    """The chain from the seed's noise to a clean, scaled latent (1, channel, i, j, k) float32."""
-    import torch
-
-    from .devices import autocast
-    from .sampling.loop import denoise
-
-    started, description, device = time.perf_counter(), bundle.description, bundle.device
-    sampler = _sampler(description, recipe.sampler, recipe.steps)
-    factors = bundle.autoencoder.downsampling_factors
-    channels = description.networks["denoiser"]["in_channels"]
-    shape = (1, channels, *(n // f for n, f in zip(description.grid_shape, factors, strict=True)))
-    embedded = None
-    if bundle.control is not None and recipe.control_scale > 0:
-        filled = fill_channels(
-            conditions.masks, recipe.attributes, description.conditions, description.attributes
-        )
-        masks = torch.from_numpy(filled)[None].to(device)
-        with autocast(device, recipe.precision):
-            embedded = bundle.control.embed_condition(masks)
-        del masks
-
-    def predict(latent: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        with autocast(device, recipe.precision):
-            if embedded is None:
-                return bundle.denoiser(latent, timesteps)
-            down, middle = bundle.control(latent, timesteps, embedded, recipe.control_scale)
-            return bundle.denoiser(latent, timesteps, down, middle)
-
-    latent = denoise(predict, sampler, shape, recipe.seed, device=device, progress=progress, cancel=cancel)
-    timings["denoise"] = time.perf_counter() - started
-    return latent
-
-
-def _decode(
-    bundle: ModelBundle, recipe: Recipe, latent: torch.Tensor, timings: dict, progress: Progress | None
-) -> np.ndarray:
-    """Latent -> int16 HU [i, j, k]; in float32, since rounding flips codes."""
-
-    started = time.perf_counter()
-    clock = PhaseClock("decode", 1, progress)
-    scaled = latent / bundle.description.scale_factor
-    image = bundle.autoencoder.decode_latent(scaled)[0, 0].clamp(-1, 1).cpu().numpy()
-    low, high = bundle.description.window_hu
-    hu = np.rint((image + 1) / 2 * (high - low) + low).astype(np.int16)
-    timings["decode"] = time.perf_counter() - started
-    clock.report(1)
-    return hu

@@ -7,6 +7,8 @@ Answers (the `value` of a result message):
     describe       {"pid", "python", "versions", "device": what "auto" means, "loaded": [{"model", "device"}],
                     "devices": [{"name", "kind", "free_bytes", "total_bytes"}]}
     models         {"models": [{"id", "folder"}]}: those that are installed
+    estimate       {"device", "needed_bytes", "free_bytes", "loaded": the model is in memory, "message": one line, ""
+                    when the run fits}: memory of a run with these settings, beyond what the process holds already
     synthesize,    {"volume", "conditions": absolute paths of files below `folder` (see `exchange`; the recipe is
     repeat_recipe   in the volume), "timings_s", "peak_memory_bytes", "energy_kwh", "warnings",
                     "reused_model": true when it was loaded already}
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import exchange
-from .devices import choose_device, is_memory_error
+from .devices import choose_device, choose_precision, is_memory_error
 from .errors import EngineError, InsufficientMemoryError, MedlordError
 from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from .protocol import one_line
@@ -64,6 +66,7 @@ class Engine:
         methods = {
             "describe": self.describe,
             "models": self.models,
+            "estimate": self.estimate,
             "unload": lambda: {"unloaded": self.unload()},
             "synthesize": lambda **given: self.synthesize(progress=progress, cancel=cancel, **given),
             "repeat_recipe": lambda **given: self.repeat_recipe(progress=progress, cancel=cancel, **given),
@@ -87,23 +90,69 @@ class Engine:
 
         return {"models": [{"id": name, "folder": str(folder)} for name, folder in list_models().items()]}
 
+    def estimate(
+        self,
+        *,
+        model: str = BUNDLED_MODEL,
+        device: str = "auto",
+        precision: str = "auto",
+        control_scale: float = 1.0,
+        memory_limit: int | None = None,
+    ) -> dict[str, Any]:
+        """What a run would take, without loading anything; see `memory.planner`."""
+        from .bundles.bundle import find_model
+        from .bundles.description import read_description
+        from .memory.planner import plan_run
+
+        folder, target = find_model(model), choose_device(device)
+        description = read_description(folder)
+        recipe = Recipe(
+            model=description.id,
+            model_version=description.version,
+            weights_sha256={},
+            conditions={},
+            attributes={},
+            seed=0,
+            sampler="",
+            steps=1,
+            control_scale=control_scale,
+            guidance=1.0,
+            grid={},
+            precision=choose_precision(precision, target),
+        )
+        loaded = (str(folder), str(target), _fingerprint(folder)) in self._bundles
+        plan = plan_run(description, recipe, target, loaded=loaded, limit=memory_limit)
+        try:
+            plan.require_enough()
+            message = ""
+        except InsufficientMemoryError as error:
+            message = one_line(error)
+        return {
+            "device": str(target),
+            "needed_bytes": int(plan.needed),
+            "free_bytes": int(plan.free),
+            "loaded": loaded,
+            "message": message,
+        }
+
     def synthesize(
         self,
         *,
-        conditions: str,
         folder: str,
         progress: Progress,
         cancel: Cancel,
+        conditions: str | None = None,
         model: str = BUNDLED_MODEL,
         device: str = "auto",
         reference: str | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Synthesize from the masks in the file `conditions`; the files of the result go to `folder`."""
+        """Synthesize from the masks in the file `conditions`, or without; the files of the result go to `folder`."""
         from . import synthesis
 
-        given = exchange.read_conditions(Path(conditions))
-        given.require_content()
+        given = exchange.read_conditions(Path(conditions)) if conditions is not None else None
+        if given is not None and given.masks:
+            given.require_content()
         if reference is not None:
             options["reference"] = exchange.read_volume(Path(reference))
         loaded = self._load(model, device, progress, cancel)
@@ -121,6 +170,7 @@ class Engine:
         cancel: Cancel,
         model: str | None = None,
         device: str = "auto",
+        **options: Any,
     ) -> dict[str, Any]:
         """Run the recipe in the file `recipe` again; the files of the result go to `folder`."""
         from . import synthesis
@@ -129,7 +179,13 @@ class Engine:
         given.require_valid()
         loaded = self._load(model or given.model, device, progress, cancel)
         result = synthesis.repeat_recipe(
-            given, model=model, device=device, loaded=loaded.bundle, progress=progress, cancel=cancel
+            given,
+            model=model,
+            device=device,
+            loaded=loaded.bundle,
+            progress=progress,
+            cancel=cancel,
+            **options,
         )
         return _answer(result, Path(folder), loaded)
 

@@ -119,7 +119,7 @@ GOOD = {"conditions": FOLDER, "folder": FOLDER}
         ({**GOOD, "folder": "relative/folder"}, "must be an absolute path"),
         ({**GOOD, "folder": "/a\0b"}, "must be an absolute path"),
         ({**GOOD, "sed": 1}, "takes no argument 'sed'"),
-        ({"folder": FOLDER}, "lacks the argument 'conditions'"),
+        ({"conditions": FOLDER}, "lacks the argument 'folder'"),
         ({**GOOD, "folder": None}, "must be an absolute path"),
     ],
 )

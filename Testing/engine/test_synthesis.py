@@ -167,11 +167,30 @@ def test_parts_outside_and_thin_parts_are_told(model):
     )
 
 
+def test_nodules_lie_in_the_lung_as_in_training(conditions, tmp_path):
+    model = write_tiny_bundle(tmp_path, conditions=["body", "lung", "lung_nodules", "aorta"])
+    nodule = box((11, 18, 12), (14, 22, 18))
+    whole = {**conditions.masks, "lung_nodules": nodule}
+    painted_over = {**whole, "lung": conditions["lung"] & ~nodule}
+    first, second = (run(Conditions(GRID, masks), model) for masks in (whole, painted_over))
+    assert first.conditions["lung_nodules"].any()
+    assert np.array_equal(first.conditions["lung"], second.conditions["lung"])
+    assert np.array_equal(first.volume.array, second.volume.array)
+    alone = run(Conditions(GRID, {"body": whole["body"], "lung_nodules": nodule}), model)
+    assert "lung" not in alone.conditions
+    assert "Note: not given, so left to the model: lung, aorta." in alone.warnings
+
+
 def test_bad_input_is_refused_in_one_sentence(conditions, model):
     empty = Conditions(GRID, {"lung": np.zeros(GRID.shape, bool)})
     cases = {
         "All masks are empty": lambda: run(empty, model),
         "holds no structure": lambda: run(Conditions(GRID, {}), model),
+        "ask for an unconditional volume": lambda: run(None, model),
+        "leave one away": lambda: run(conditions, model, unconditional=True),
+        "contrast_phase has no effect": lambda: run(
+            None, model, unconditional=True, attributes={"contrast_phase": "native"}
+        ),
         "No segment matches": lambda: run(Conditions(GRID, {"left_boot": conditions["lung"]}), model),
         "There is no model": lambda: run(conditions, "unheard-of"),
         "Unknown sampler": lambda: run(conditions, model, sampler="magic"),

@@ -32,9 +32,16 @@ CONTROL = {
 
 
 def write_tiny_bundle(
-    folder: Path, *, model_id: str = "tiny", grid_shape: tuple[int, int, int] = GRID_SHAPE
+    folder: Path,
+    *,
+    model_id: str = "tiny",
+    grid_shape: tuple[int, int, int] = GRID_SHAPE,
+    conditions: list[str] | None = None,
 ) -> Path:
-    """Write the bundle to `folder`/`model_id` and return that path; 320 x 320 x 240 mm field of view, runs in < 1 s."""
+    """Write the bundle to `folder`/`model_id` and return that path; 320 x 320 x 240 mm field of view, runs in < 1 s.
+
+    `conditions` takes the place of `CONDITIONS`: as many names.
+    """
     import torch
 
     from medlord.bundles.bundle import write_bundle
@@ -61,7 +68,7 @@ def write_tiny_bundle(
         "grid_shape": grid_shape,
         "spacing_mm": SPACING_MM,
         "orientation": "RAS",
-        "conditions": CONDITIONS,
+        "conditions": conditions or CONDITIONS,
         "attributes": ATTRIBUTES,
         "window_hu": (-1000.0, 1000.0),
         "licence": "Apache-2.0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +33,13 @@ def per_axis(value: Axes) -> tuple[int, int, int]:
     if len(values) != 3 or not all(isinstance(item, int) for item in values):
         raise ValueError(f"{value!r} is neither one whole number nor three of them")
     return values
+
+
+def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Autocast off; the device "meta", on which memory and operations are counted, knows none."""
+    if device.type == "meta":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class VectorQuantizedAutoencoder(nn.Module):
@@ -135,7 +143,7 @@ class VectorQuantizedAutoencoder(nn.Module):
         *body, last = self.decoder.blocks
         for block in body:
             hidden = block(hidden)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with _without_autocast(hidden.device):
             return last(hidden.to(self._weight_dtype)).float()
 
     def decode_latent(self, latents: torch.Tensor) -> torch.Tensor:

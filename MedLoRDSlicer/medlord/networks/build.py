@@ -50,7 +50,6 @@ DENOISER = {
     "norm_eps": 1e-6,
     "resblock_updown": False,
     "include_fc": True,
-    "use_flash_attention": True,
     "output_activation": "silu",
 }
 CONTROL = {
@@ -65,7 +64,6 @@ CONTROL = {
     "num_head_channels": None,  # max(1, int(width_ratio * the denoiser's)) when not given
     "with_transformers": False,
     "include_fc": True,
-    "use_flash_attention": True,
 }
 DISCRIMINATOR = {
     "in_channels": 1,

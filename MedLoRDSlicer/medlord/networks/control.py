@@ -20,6 +20,7 @@ from torch import nn
 
 from ..errors import InputError
 from . import receptive_field
+from .attention import take_over_attention
 from .autoencoder import Axes, per_axis
 from .receptive_field import Layer
 
@@ -95,7 +96,6 @@ class ControlNetwork(nn.Module):
         resblock_updown: bool = False,
         with_transformers: bool = False,
         include_fc: bool = True,
-        use_flash_attention: bool = True,
     ) -> None:
         super().__init__()
         self.condition_channels = condition_channels
@@ -109,7 +109,6 @@ class ControlNetwork(nn.Module):
             "transformer_num_layers": 1,
             "cross_attention_dim": None,
             "include_fc": include_fc,
-            "use_flash_attention": use_flash_attention,
         }
         self.down_blocks = nn.ModuleList()
         self.controlnet_down_blocks = nn.ModuleList([_projection(channels[0], denoiser_channels[0])])
@@ -137,6 +136,7 @@ class ControlNetwork(nn.Module):
             **shared,
         )
         self.controlnet_mid_block = _projection(channels[-1], denoiser_channels[-1])
+        take_over_attention(self)
 
     def _add_inputs(
         self,

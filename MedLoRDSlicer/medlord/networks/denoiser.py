@@ -8,25 +8,26 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import nn
 
+from .attention import take_over_attention
+
 
 class DenoisingUNet(DiffusionModelUNet):
     """Predicts v (or noise) from noisy latents (batch, in_channels, i, j, k) and time steps (batch,).
 
     `output_activation` "silu" is MONAI's and the older MedLoRD's; "none" leaves the activation between the last
     group norm and the last convolution out, as MedLoRD's current code does. `include_fc` is the linear layer after
-    the attention, which MedLoRD stores but never applies. With `use_flash_attention` the attention matrix is never
-    built, on the CPU neither. Spatial sizes must be multiples of 2^(levels-1).
+    the attention, which MedLoRD stores but never applies. How the attention is computed is a switch of
+    `medlord.networks.attention`. Spatial sizes must be multiples of 2^(levels-1).
     """
 
-    def __init__(
-        self, *, output_activation: str = "silu", use_flash_attention: bool = True, **monai_arguments
-    ) -> None:
-        super().__init__(spatial_dims=3, use_flash_attention=use_flash_attention, **monai_arguments)
+    def __init__(self, *, output_activation: str = "silu", **monai_arguments) -> None:
+        super().__init__(spatial_dims=3, **monai_arguments)
         if output_activation not in ("silu", "none"):
             raise ValueError(f'output_activation is {output_activation!r}; it can be "silu" or "none"')
         if output_activation == "none":
             self.out[1] = nn.Identity()
         self.output_activation = output_activation
+        take_over_attention(self)
 
     def forward(
         self,

@@ -17,6 +17,11 @@ _CACHE_BYTES = 2**20
 """Distances at a time on a CPU: what stays in a core's cache is searched three times as fast as 64 MiB."""
 
 
+def search_bytes(chunk_bytes: int, device_type: str) -> int:
+    """Bytes of distances that `nearest_codes` holds at a time on "cpu" or another kind of device."""
+    return min(chunk_bytes, _CACHE_BYTES) if device_type == "cpu" else chunk_bytes
+
+
 def nearest_codes(
     vectors: torch.Tensor, codebook: torch.Tensor, chunk_bytes: int = DEFAULT_CHUNK_BYTES
 ) -> torch.Tensor:
@@ -25,8 +30,7 @@ def nearest_codes(
     `vectors` is (n, dim), `codebook` (codes, dim); the result is (n,) int64. Of equally near codes the first
     wins. At most `chunk_bytes` bytes of distances exist at a time (at least one row of them), on a CPU 1 MiB.
     """
-    if vectors.device.type == "cpu":
-        chunk_bytes = min(chunk_bytes, _CACHE_BYTES)
+    chunk_bytes = search_bytes(chunk_bytes, vectors.device.type)
     with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False):
         codebook = codebook.float()
         squared_norms = (codebook**2).sum(dim=1)

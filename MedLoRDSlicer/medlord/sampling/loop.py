@@ -49,8 +49,8 @@ def denoise(
     noises         one array of `shape` per step, instead of the seed's; those of steps without noise are not
                    read
 
-    On a GPU nothing waits for the device inside a step; the wait is at its end, where progress and cancel
-    need it.
+    On a GPU nothing waits for the device inside a step but a preview; the wait is at its end, where progress and
+    cancel need it, and there is none when nobody listens.
 
     Raises InputError for injected arrays that do not fit, EngineError when the network's output has the wrong
     shape or the latent is not finite at the end.
@@ -62,7 +62,7 @@ def denoise(
         raise InputError(
             f"{len(noises)} injected noises came for a chain of {sampler.steps} steps: give one each."
         )
-    clock = PhaseClock("denoise", sampler.steps, progress)
+    clock, listened_to = PhaseClock("denoise", sampler.steps, progress), bool(progress or cancel)
     with torch.no_grad():
         x = _to_device(_start_latent(seed, shape, initial), device)
         timesteps = _to_device(torch.tensor(sampler.timesteps), device)
@@ -74,7 +74,7 @@ def denoise(
             x, x0 = sampler.step(prediction.float(), index, x, noise)
             wanted = preview is not None and preview_every > 0 and index + 1 < sampler.steps
             picture = preview(x0) if wanted and (index + 1) % preview_every == 0 else None
-            if device.type == "cuda":
+            if device.type == "cuda" and listened_to:
                 torch.cuda.synchronize(device)
             clock.report(index + 1, preview=picture)
         _check_finite(x, sampler)

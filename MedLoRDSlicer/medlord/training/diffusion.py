@@ -21,6 +21,7 @@ TRAINING_DEFAULTS = {
     "learning_rate": 1e-4,
     "warmup": 100,
     "cooldown": None,
+    "earlier_ends": (),
     "weight_decay": 1e-2,
     "loss": "l1",
     "average_decay": 0.999,

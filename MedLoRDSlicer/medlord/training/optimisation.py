@@ -37,9 +37,11 @@ def learning_rate(step: int, settings: dict) -> float:
 
     The descent is a cosine from the warm-up to the last of `steps`, or, where `cooldown` is given, a straight line
     over that many last steps after a constant rate (Hägele et al., arXiv 2405.18392): then `steps` can still be
-    changed while the rate is constant, and nothing of what was done would have been done otherwise.
+    changed while the rate is constant, and nothing of what was done would have been done otherwise. `earlier_ends`
+    are steps at which a descent had already ended before the training was prolonged.
     """
-    peak, total, warmup = settings["learning_rate"], settings["steps"], settings["warmup"]
+    peak, warmup = settings["learning_rate"], settings["warmup"]
+    total = next((end for end in settings.get("earlier_ends", ()) if step < end), settings["steps"])
     if step < warmup:
         return peak * (step + 1) / warmup
     cooldown = settings.get("cooldown")

@@ -41,6 +41,18 @@ def test_rate_before_the_cooldown_does_not_depend_on_the_number_of_steps():
     assert learning_rate(60, short) == pytest.approx(0.0002)
 
 
+def test_prolonged_training_keeps_the_rates_it_had():
+    before, longer = (
+        {**SETTINGS, "cooldown": 20},
+        {**SETTINGS, "cooldown": 20, "steps": 110, "earlier_ends": [100]},
+    )
+    assert [learning_rate(step, before) for step in range(100)] == [
+        learning_rate(step, longer) for step in range(100)
+    ]
+    assert learning_rate(100, longer) == pytest.approx(0.01 * (0.02 + 0.98 / 2))
+    assert learning_rate(110, longer) == pytest.approx(0.0002)
+
+
 def test_rate_without_cooldown_falls_as_a_cosine():
     rates = [learning_rate(step, SETTINGS) for step in range(101)]
     assert rates[10] == 0.01 and rates[100] == pytest.approx(0.0002) and rates[55] == pytest.approx(0.0051)
