@@ -21,13 +21,21 @@ class MedLoRDSlicer(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("MedLoRD: synthetic CT")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
-        self.parent.dependencies = ["Segmentations", "Volumes"]
+        self.parent.dependencies = ["Segmentations", "Volumes", "Markups", "SubjectHierarchy"]
         self.parent.contributors = ["The MedLoRDSlicer authors"]
         self.parent.helpText = _(
             "Makes a synthetic CT that follows a segmentation, with a latent diffusion model in a process of its "
             "own. For research; not for clinical use."
         )
         self.parent.acknowledgementText = _("The engine is built on MONAI and PyTorch.")
+        slicer.app.connect("startupCompleted()", _register_sample_data)
+
+
+def _register_sample_data():
+    """Offer the sample in the Sample Data module, once Slicer's start is over."""
+    from MedLoRDSlicerLib.sample_data import register_sample_data
+
+    register_sample_data(__file__)
 
 
 class MedLoRDSlicerWidget(ScriptedLoadableModuleWidget):
@@ -49,12 +57,19 @@ class MedLoRDSlicerWidget(ScriptedLoadableModuleWidget):
         widget.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(widget)
         self.logic = self.logic or MedLoRDSlicerLogic()
-        self.panel = SynthesisPanel(self.ui, self.logic, slicer.mrmlScene)
+        self.panel = SynthesisPanel(
+            self.ui, self.logic.synthesis, slicer.mrmlScene, self.logic.getParameterNode
+        )
 
     def enter(self):
         """The user opened the module again."""
         if self.panel is not None:
-            self.panel.refresh()
+            self.panel.enter()
+
+    def exit(self):
+        """The user opened another module."""
+        if self.panel is not None:
+            self.panel.exit()
 
     def cleanup(self):
         """Slicer closes, or the module is reloaded."""
@@ -81,23 +96,25 @@ class MedLoRDSlicerLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         from MedLoRDSlicerLib.logic import SynthesisLogic
 
-        self._logic = SynthesisLogic(engine)
+        # Several sets of settings may live in one scene.
+        self.isSingletonParameterNode = False
+        self.synthesis = SynthesisLogic(engine)
 
     def synthesize(self, segmentationNode, model="thorax-phantom", **options):
         """Make a synthetic CT, return its volume node; see `MedLoRDSlicerLib.logic.SynthesisLogic`."""
-        return self._logic.synthesize(segmentationNode, model, **options)
+        return self.synthesis.synthesize(segmentationNode, model, **options)
 
     def start(self, segmentationNode, model="thorax-phantom", **options):
         """Begin a synthesis and return its `Run`; see `MedLoRDSlicerLib.logic.SynthesisLogic`."""
-        return self._logic.start(segmentationNode, model, **options)
+        return self.synthesis.start(segmentationNode, model, **options)
 
     def match_segments(self, segmentationNode, model="thorax-phantom"):
         """Say what every segment would be taken for."""
-        return self._logic.match_segments(segmentationNode, model)
+        return self.synthesis.match_segments(segmentationNode, model)
 
     def describe_model(self, model="thorax-phantom"):
         """Say what a model takes and makes."""
-        return self._logic.describe_model(model)
+        return self.synthesis.describe_model(model)
 
 
 class MedLoRDSlicerTest(ScriptedLoadableModuleTest):

@@ -1,4 +1,4 @@
-r"""Runs the tests of Testing/slicer inside the Slicer application and ends it with pytest's exit status.
+r"""Runs the tests of Testing/slicer and Testing/panel inside the Slicer application and ends it with pytest's status.
 
 CTest starts it (Testing/CMakeLists.txt); by hand:
 
@@ -23,9 +23,8 @@ def main() -> int:
         print('skipped: no pytest; run slicer.util.pip_install("pytest pytest-timeout hypothesis") in Slicer')
         return SKIPPED
     folder = Path(__file__).resolve().parent
-    return int(
-        pytest.main([str(folder / "slicer"), "--rootdir", str(folder.parent), "-p", "no:cacheprovider"])
-    )
+    folders = [str(folder / name) for name in ("slicer", "panel")]
+    return int(pytest.main([*folders, "--rootdir", str(folder.parent), "-p", "no:cacheprovider"]))
 
 
 if __name__ == "__main__":

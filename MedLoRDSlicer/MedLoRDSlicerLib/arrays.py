@@ -64,8 +64,8 @@ def set_volume(node, array: np.ndarray, affine: np.ndarray) -> None:
     node.SetAndObserveImageData(image)
 
 
-def volume_from_node(node) -> Volume:
-    """Voxels and world geometry of a scalar volume node, its linear parent transforms included.
+def volume_grid(node) -> Grid:
+    """World geometry of a scalar volume node, its linear parent transforms included; no voxel is read.
 
     Raises `InputError` for a node without voxels or below a transform that is not linear.
     """
@@ -82,8 +82,15 @@ def volume_from_node(node) -> Volume:
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(parent, None, to_world)
     ijk_to_ras = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(ijk_to_ras)
-    array = array_from_image(node.GetImageData()).copy()
-    return Volume(array, Grid(array.shape, affine_from_matrix(to_world) @ affine_from_matrix(ijk_to_ras)))
+    return Grid(
+        node.GetImageData().GetDimensions(), affine_from_matrix(to_world) @ affine_from_matrix(ijk_to_ras)
+    )
+
+
+def volume_from_node(node) -> Volume:
+    """Voxels and world geometry of a scalar volume node; raises `InputError` as `volume_grid` does."""
+    grid = volume_grid(node)
+    return Volume(array_from_image(node.GetImageData()).copy(), grid)
 
 
 def _fill(image: vtk.vtkImageData, array: np.ndarray) -> None:

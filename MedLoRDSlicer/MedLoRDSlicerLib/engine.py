@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from medlord.client import EngineClient
     from medlord.conditions import Conditions
     from medlord.protocol import Message
+    from medlord.recipe import Recipe
+
+Take = Callable[["Message"], None]
+LogTaker = Callable[[str], None]
 
 
 class Engine:
@@ -22,27 +26,53 @@ class Engine:
     def __init__(self, client_factory: Callable[[], EngineClient] | None = None):
         self._factory = client_factory or _default_client
         self._client: EngineClient | None = None
-        self._takers: dict[str, Callable[[Message], None]] = {}
+        self._takers: dict[str, Take] = {}
         # A taker that raises must not lose the messages behind its own.
         self._waiting: deque[Message] = deque()
+        self._log_takers: list[LogTaker] = []
 
     @property
     def pid(self) -> int | None:
         """Process number of the worker, None while none runs."""
         return self._client.pid if self._client is not None else None
 
-    def submit_synthesis(
-        self, conditions: Conditions, take: Callable[[Message], None], **options: Any
-    ) -> str:
+    @property
+    def alive(self) -> bool:
+        """True while a worker runs, so that a question costs no start of one."""
+        return self.pid is not None
+
+    @property
+    def ready(self) -> bool:
+        """True when the worker has loaded torch and can begin at once."""
+        return self._client is not None and self._client.ready is not None
+
+    @property
+    def busy(self) -> bool:
+        """True while an answer is awaited."""
+        return bool(self._takers)
+
+    def add_log_taker(self, take: LogTaker) -> None:
+        """`take` gets each line of the worker's log, from `poll`."""
+        self._log_takers.append(take)
+
+    def remove_log_taker(self, take: LogTaker) -> None:
+        """Undo `add_log_taker`."""
+        self._log_takers.remove(take)
+
+    def submit_synthesis(self, conditions: Conditions, take: Take, **options: Any) -> str:
         """Start a synthesis; `take` gets its messages from `poll`: any "progress", then one "result" or "error".
 
         `options` are those of `EngineClient.submit_synthesis`, as are the errors raised.
         """
-        if self._client is None:
-            self._client = self._factory()
-        job = self._client.submit_synthesis(conditions, **options)
-        self._takers[job] = take
-        return job
+        return self._submit(take, lambda client: client.submit_synthesis(conditions, **options))
+
+    def submit_repeat(self, recipe: Recipe | dict, take: Take, **options: Any) -> str:
+        """Run a recipe again; messages as with `submit_synthesis`, `options` are those of `submit_repeat`."""
+        return self._submit(take, lambda client: client.submit_repeat(recipe, **options))
+
+    def ask(self, verb: str, take: Take, arguments: dict[str, Any] | None = None) -> str:
+        """Send any other verb ("describe", "models"); `take` gets its one "result" or "error" from `poll`."""
+        return self._submit(take, lambda client: client.submit(verb, arguments))
 
     def poll(self) -> None:
         """Deliver what came since the last call, without waiting. Call it every 50 ms or so while a run is going."""
@@ -68,6 +98,18 @@ class Engine:
         self._client.close()
         self.poll()
         self._client = None
+
+    def _submit(self, take: Take, send: Callable[[EngineClient], str]) -> str:
+        if self._client is None:
+            self._client = self._factory()
+            self._client.log = self._tell_log
+        job = send(self._client)
+        self._takers[job] = take
+        return job
+
+    def _tell_log(self, line: str) -> None:
+        for take in tuple(self._log_takers):
+            take(line)
 
 
 _shared: Engine | None = None

@@ -53,9 +53,10 @@ class WorldSegmentation:
         return result
 
 
-def world_segmentation(node) -> WorldSegmentation:
+def world_segmentation(node, snapshot: bool = False) -> WorldSegmentation:
     """Bring a `vtkMRMLSegmentationNode` to binary labelmaps on one grid with its parent transforms.
 
+    With `snapshot` it is a copy in any case: what is drawn afterwards does not change it.
     The grid is the segmentation's reference geometry (with its oversampling), enlarged where a segment reaches
     beyond it; without one it is the common grid of the binary labelmaps. Rotation, translation, mirroring and
     uniform scaling move the grid, so no voxel is interpolated; any other transform resamples the copy as Slicer's
@@ -71,7 +72,7 @@ def world_segmentation(node) -> WorldSegmentation:
         )
     _require_geometry(node)
     local_to_world, warp = _transform(node)
-    if warp is not None or not _has_every_labelmap(segmentation):
+    if snapshot or warp is not None or not _has_every_labelmap(segmentation):
         segmentation = _converted_copy(segmentation, warp, name)
     local_grid = _common_grid(segmentation, name)
     world = WorldSegmentation(segmentation, local_grid, local_to_world)
@@ -147,7 +148,9 @@ def _converted_copy(segmentation, warp: vtk.vtkGeneralTransform | None, name: st
     copy.DeepCopy(segmentation)
     if warp is not None:
         copy.ApplyNonLinearTransform(warp)
-    if copy.GetSourceRepresentationName() != BINARY and not copy.CreateRepresentation(BINARY):
+    # A warp bends the source representation only; what was converted from it before is outdated.
+    outdated = warp is not None and copy.GetSourceRepresentationName() != BINARY
+    if (outdated or not _has_every_labelmap(copy)) and not copy.CreateRepresentation(BINARY):
         raise InputError(
             f"The segmentation '{name}' ({copy.GetSourceRepresentationName()}) cannot be converted to binary "
             "labelmaps; create that representation in the Segmentations module and run again."
@@ -162,7 +165,7 @@ def _common_grid(segmentation, name: str) -> Grid:
         segment_ids.InsertNextValue(segment_id)
     mode = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS_AND_REFERENCE_GEOMETRY
     geometry = segmentation.DetermineCommonLabelmapGeometry(mode, segment_ids)
-    grid = _grid_of_geometry(geometry) if geometry else None
+    grid = grid_of_geometry(geometry) if geometry else None
     if grid is None or min(grid.shape) < 1:
         raise InputError(
             f"All segments of '{name}' are empty (0 voxels); draw at least one structure and run again."
@@ -170,7 +173,8 @@ def _common_grid(segmentation, name: str) -> Grid:
     return grid
 
 
-def _grid_of_geometry(geometry: str) -> Grid:
+def grid_of_geometry(geometry: str) -> Grid:
+    """The grid of a serialised image geometry, as `reference_geometry` returns it."""
     image = slicer.vtkOrientedImageData()
     slicer.vtkSegmentationConverter.DeserializeImageGeometry(geometry, image, False)
     return grid_of_image(image)

@@ -6,6 +6,7 @@ It stands on the `slicer-core` wheel: real nodes, real conversions, real storage
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from types import SimpleNamespace
 
@@ -17,6 +18,11 @@ from medlord.errors import EngineError
 def in_slicer_application() -> bool:
     """True inside the Slicer application (it embeds PythonQt); False on plain Python."""
     return "PythonQt" in sys.modules
+
+
+def rendering_paused():
+    """A context in which Slicer draws no view, so that many nodes appear at once; nothing on plain Python."""
+    return slicer.util.RenderBlocker() if in_slicer_application() else contextlib.nullcontext()
 
 
 class HeadlessSlicer:
@@ -31,6 +37,7 @@ class HeadlessSlicer:
                 "A headless scene was asked for inside the Slicer application; use slicer.mrmlScene instead."
             )
         self.scene = slicer.vtkMRMLScene()
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene)
         self.application_logic = slicer.vtkSlicerApplicationLogic()
         self.application_logic.SetMRMLScene(self.scene)
         self._logics = {}
@@ -66,4 +73,5 @@ _LOGICS = {
     "segmentations": "vtkSlicerSegmentationsModuleLogic",
     "volumes": "vtkSlicerVolumesLogic",
     "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "tables": "vtkSlicerTablesLogic",
 }

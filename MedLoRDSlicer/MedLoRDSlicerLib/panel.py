@@ -1,219 +1,265 @@
-"""The panel: choose a segmentation, run, watch, cancel. Everything it does is in the logic that it is given."""
+"""The panel: brings its sections together. Everything it does is in the logic that it is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import qt
+import vtk
 
-from medlord.errors import MedlordError
+from medlord.errors import InputError
 
-from .logic import DEFAULT_MODEL
+from .panels.conditions_panel import ConditionsPanel
+from .panels.context import PanelContext
+from .panels.generate_panel import GeneratePanel
+from .panels.inputs_panel import InputsPanel
+from .panels.results_panel import ResultsPanel
+from .panels.run_panel import RunPanel
+from .panels.settings_panel import SettingsPanel
+from .panels.timers import end_timer, make_timer
+from .panels.watching import Watch
+from .parameters import SynthesisParameters, is_untouched
+from .queue import QueuedRun, RunQueue
 from .results import show_in_slices
-from .run import CANCELLED, FAILED, FINISHED
+from .settings import MachineSettings, machine_settings
 from .translation import _
 
 if TYPE_CHECKING:
-    from medlord.progress import ProgressEvent
-
     from .logic import SynthesisLogic
-    from .run import Run
-    from .segments import SegmentMatch
 
 _POLL_MS = 50
+_PREVIEW_EVERY = 2
+MODULE_NAME = "MedLoRDSlicer"
+_PARAMETER_NODE = "vtkMRMLScriptedModuleNode"
 
 
 class SynthesisPanel:
     """Connects the widgets of MedLoRDSlicer.ui with a `SynthesisLogic`.
 
-    `ui` holds the widgets by name, `scene` is the one that results belong to; `show` is called with a new CT node
-    (default: put it into all slice views).
+    ui                   the widgets by name
+    scene                the one that parameter sets and results belong to
+    parameter_node       gives the parameter node to begin with, made when there is none
+    show                 called with a new volume (default: put it into all slice views)
+    select_module        switches Slicer to another module
     """
 
     def __init__(
-        self, ui, logic: SynthesisLogic, scene, model: str = DEFAULT_MODEL, show: Callable | None = None
+        self,
+        ui,
+        logic: SynthesisLogic,
+        scene,
+        parameter_node: Callable[[], object],
+        *,
+        settings: MachineSettings | None = None,
+        show: Callable[[object], None] | None = None,
+        select_module: Callable[[str], None] | None = None,
     ):
-        self.ui, self.logic, self.scene, self.model = ui, logic, scene, model
-        self.run: Run | None = None
-        self._show = show or (lambda node: show_in_slices(scene, node))
-        self._observations: list[tuple[object, int]] = []
-        self._watched = None
-        self._timer = qt.QTimer()
-        self._timer.interval = _POLL_MS
-        self._timer.connect("timeout()", self._on_timer)
-        ui.runButton.connect("clicked(bool)", self._on_run)
-        ui.cancelButton.connect("clicked(bool)", self._on_cancel)
-        ui.segmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_segmentation_changed)
-        self._observe(scene, scene.EndCloseEvent, self._on_scene_closed)
-        self._model_error = ""
-        self._fill_contrast_phases()
-        self._on_segmentation_changed(ui.segmentationSelector.currentNode())
+        self.ui, self.logic, self.scene = ui, logic, scene
+        self._parameter_node = parameter_node
+        self._gui_tag = None
+        self._refreshing = self._working = self._scene_is_closing = self._is_cleaned_up = False
+        self.context = PanelContext(
+            scene,
+            logic,
+            settings or machine_settings(),
+            changed=self.refresh,
+            show=show or (lambda node: show_in_slices(scene, node)),
+        )
+        self.queue = RunQueue(logic, self._on_run_ended)
+        self.inputs = InputsPanel(ui, self.context, select_module)
+        self.conditions = ConditionsPanel(ui, self.context)
+        self.generate = GeneratePanel(ui, self.context)
+        self.runs = RunPanel(
+            ui,
+            self.context,
+            self.queue,
+            add_runs=self._add_runs,
+            reason=self._reason_against_running,
+            on_result=self._on_result,
+        )
+        self.results = ResultsPanel(ui, self.context, repeat=self._repeat)
+        self.settings = SettingsPanel(ui, self.context, self.generate.find_models)
+        self._timer = make_timer(_POLL_MS, self._on_timer)
+        self._parameters_watch = Watch(self._on_parameters_changed)
+        self._scene_watches = []
+        for event, callback in (
+            (scene.StartCloseEvent, self._on_scene_closing),
+            (scene.EndCloseEvent, self._on_scene_closed),
+            (scene.StartImportEvent, self._on_scene_importing),
+            (scene.EndImportEvent, self._on_scene_imported),
+        ):
+            watch = Watch(callback)
+            watch.on(scene, (event,))
+            self._scene_watches.append(watch)
+        self._sets_before_import: list = []
+        ui.parameterSetSelector.addAttribute(_PARAMETER_NODE, "ModuleName", MODULE_NAME)
+        ui.parameterSetSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_parameter_set)
+        self.enter()
 
-    def cleanup(self) -> None:
-        """Stop the run and let go of the scene; called when the module's widget is destroyed."""
-        self._timer.stop()
-        self._timer.deleteLater()
-        if self.run is not None:
-            self.run.cancel()
-        self._watch(None)
-        for subject, tag in self._observations:
-            subject.RemoveObserver(tag)
-        self._observations.clear()
+    @property
+    def parameters(self) -> SynthesisParameters | None:
+        """The parameter set that is shown; None while the scene is being closed."""
+        return self.context.parameters
 
-    def refresh(self) -> None:
-        """Look again at what the widgets show; called when the user comes back to the module."""
-        self._on_segmentation_changed(self.ui.segmentationSelector.currentNode())
-
-    def _fill_contrast_phases(self) -> None:
-        names = {"native": _("Native"), "arterial": _("Arterial"), "venous": _("Venous")}
-        try:
-            phases = self.logic.describe_model(self.model).attributes.get("contrast_phase", [])
-        except MedlordError as error:
-            phases, self._model_error = [], str(error)
-        self.ui.contrastPhaseComboBox.clear()
-        for phase in phases:
-            self.ui.contrastPhaseComboBox.addItem(names.get(phase, phase), phase)
-        self.ui.contrastPhaseComboBox.enabled = bool(phases)
-
-    def _observe(self, subject, event: int, callback: Callable) -> None:
-        self._observations.append((subject, subject.AddObserver(event, callback)))
-
-    def _watch(self, node) -> None:
-        """Follow the chosen segmentation, so that drawing a segment or renaming it shows at once."""
-        if self._watched is not None:
-            for subject, tag in self._watched:
-                subject.RemoveObserver(tag)
-        self._watched = None
-        if node is not None:
-            segmentation = node.GetSegmentation()
-            events = (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified)
-            self._watched = [
-                (segmentation, segmentation.AddObserver(event, self._checkCanApply)) for event in events
-            ]
-
-    def _on_segmentation_changed(self, node) -> None:
-        self._watch(node)
-        self._checkCanApply()
-
-    def _on_scene_closed(self, caller=None, event=None) -> None:
-        """The run notices by itself that its segmentation is gone."""
+    def enter(self) -> None:
+        """The module is opened: show the present parameter set, look again at what may have changed."""
+        if self.parameters is None:
+            node = self._parameter_node()
+            self.ui.parameterSetSelector.setCurrentNode(node)
+            # The box tells nothing when it had chosen that node by itself.
+            if self.parameters is None:
+                self._bind(node)
+        self.conditions.forget()
         self.refresh()
 
-    def _checkCanApply(self, caller=None, event=None) -> None:
-        """The one place that enables Run and Cancel, and says why Run is not possible."""
-        reason = self._reason_against_running()
-        running = self._is_running()
-        self.ui.runButton.enabled = not reason and not running
-        self.ui.cancelButton.enabled = running
-        self.ui.reasonLabel.text = "" if running else reason
-        self.ui.reasonLabel.visible = bool(self.ui.reasonLabel.text)
+    def exit(self) -> None:
+        """Another module is opened: layout and keys are its own; runs go on."""
+        self.results.leave()
 
-    def _is_running(self) -> bool:
-        return self.run is not None and not self.run.done
-
-    def _reason_against_running(self) -> str:
-        node = self.ui.segmentationSelector.currentNode()
-        self.ui.structuresLabel.text = ""
-        if self._model_error:
-            return self._model_error
-        if node is None:
-            return _("Choose a segmentation.")
-        if node.GetSegmentation().GetNumberOfSegments() == 0:
-            return _("The segmentation has no segments: draw at least one structure.")
-        matches = self.logic.match_segments(node, self.model)
-        self.ui.structuresLabel.text = _summary(matches)
-        if not any(match.conditions for match in matches):
-            return _(
-                "No segment is a structure that the model takes: rename a segment or set its terminology."
-            )
-        return ""
-
-    def _on_run(self, checked: bool = False) -> None:
-        try:
-            self.run = self.logic.start(
-                self.ui.segmentationSelector.currentNode(),
-                self.model,
-                seed=self.ui.seedSpinBox.value,
-                contrast_phase=self.ui.contrastPhaseComboBox.currentData,
-                name=self.ui.resultNameLineEdit.text,
-            )
-        except MedlordError as error:
-            self.ui.statusLabel.text = str(error)
+    def cleanup(self) -> None:
+        """Stop the runs and let go of the scene; called when the module's widget is destroyed."""
+        if self._is_cleaned_up:
             return
-        self.ui.statusLabel.text = _("Starting the engine...")
-        self._set_progress(0, 0)
-        self._timer.start()
-        self._checkCanApply()
+        self._is_cleaned_up = True
+        end_timer(self._timer)
+        self.inputs.stop()
+        for section in (self.runs, self.results, self.conditions):
+            section.cleanup()
+        self.generate.devices.cleanup()
+        self._bind(None)
+        for watch in self._scene_watches:
+            watch.on(None, ())
 
-    def _on_cancel(self, checked: bool = False) -> None:
-        self.ui.statusLabel.text = _("Cancelling...")
-        self.run.cancel()
+    def refresh(self) -> None:
+        """Show what the parameter set, the queue and the scene hold now."""
+        if self._refreshing or self._is_cleaned_up:
+            return
+        self._refreshing = True
+        try:
+            for section in (
+                self.generate,
+                self.inputs,
+                self.conditions,
+                self.runs,
+                self.results,
+                self.settings,
+            ):
+                section.refresh()
+        finally:
+            self._refreshing = False
+        if self._is_busy() and not self._timer.active:
+            self._timer.start()
+
+    def _is_busy(self) -> bool:
+        return self.queue.busy or self.inputs.busy or self.settings.busy or self.logic.engine.busy
 
     def _on_timer(self) -> None:
-        before = self.run.event
+        # A question to the user in the middle of it (installation) processes events, this timer's too.
+        if self._working:
+            return
+        self._working = True
         try:
-            self.run.poll()
+            if self.queue.busy:
+                self.runs.poll()
+            else:
+                self.logic.engine.poll()
+            for section in (self.inputs, self.settings):
+                if section.busy:
+                    section.poll()
         finally:
-            if self.run.done:
-                self._on_run_ended()
-            elif self.run.event is not before:
-                self._show_event(self.run.event)
+            self._working = False
+            if not self._is_busy():
+                self._timer.stop()
 
-    def _show_event(self, event: ProgressEvent) -> None:
-        # A part of one step has no progress to show: busy.
-        self._set_progress(event.step, event.total if event.total > 1 else 0)
-        self.ui.statusLabel.text = _describe(event)
+    def _reason_against_running(self) -> str:
+        if self.parameters is None:
+            return _("Make a parameter set first.")
+        return self.generate.reason() or self.conditions.reason
 
-    def _on_run_ended(self) -> None:
-        self._timer.stop()
-        run = self.run
-        self._set_progress(int(run.state == FINISHED), 1)
-        if run.state == FINISHED:
-            finished = _(
-                "'{name}' is ready ({seconds:.0f} s). It is synthetic: not for clinical use."
-            ).format(name=run.volume_node.GetName(), seconds=run.result.timings_s.get("total", 0.0))
-            self.ui.statusLabel.text = "\n".join([finished, *run.warnings])
-            self._show(run.volume_node)
-        elif run.state == CANCELLED:
-            self.ui.statusLabel.text = _("Cancelled; nothing was added to the scene.")
-        else:
-            text = _("The run failed: {reason}") if run.state == FAILED else "{reason}"
-            self.ui.statusLabel.text = text.format(reason=run.error)
-        self._checkCanApply()
+    def _add_runs(self) -> None:
+        parameters = self.parameters
+        reason = self._reason_against_running()
+        if reason:
+            raise InputError(reason)
+        self.queue.add(
+            parameters.segmentation,
+            parameters.model,
+            self.generate.seeds(),
+            place=self.context.place(),
+            options={**self.generate.options(), "preview_every": _PREVIEW_EVERY},
+        )
 
-    def _set_progress(self, step: int, total: int) -> None:
-        """`total` 0 means busy without a known end."""
-        self.ui.progressBar.maximum = total
-        self.ui.progressBar.value = step
+    def _repeat(self, volume_node) -> None:
+        self.queue.add_repeat(volume_node, self.context.settings.device)
+
+    def _on_run_ended(self, entry: QueuedRun) -> None:
+        self.runs.show_end(entry)
+        self.generate.devices.ask_if_alive()
+        self.refresh()
+
+    def _on_result(self, volume_node) -> None:
+        if not self.results.compare.active:
+            self.context.show(volume_node)
+        self.results.take_new(volume_node)
+
+    def _bind(self, node) -> None:
+        """Connect the widgets with a parameter node (None: with none)."""
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._gui_tag)
+        self._parameters_watch.on(None, ())
+        self.context.parameters = None
+        if node is not None:
+            # Bound before the widgets are, so that what they do while they are connected finds a parameter set.
+            self.context.parameters = SynthesisParameters(node)
+            self._gui_tag = self.context.parameters.connectParametersToGui(_bound_widgets(self.ui))
+            self._parameters_watch.on(self.context.parameters, (vtk.vtkCommand.ModifiedEvent,))
+
+    def _on_parameter_set(self, node) -> None:
+        # While a scene is closed the box goes from set to set until none is left.
+        if not (self._scene_is_closing or self._is_cleaned_up):
+            self._bind(node)
+            self.refresh()
+
+    def _on_parameters_changed(self, caller=None, event=None) -> None:
+        self.refresh()
+
+    def _on_scene_closing(self, caller=None, event=None) -> None:
+        self._scene_is_closing = True
+        self.inputs.stop()
+        self.results.leave()
+        self._bind(None)
+        self.refresh()
+
+    def _on_scene_closed(self, caller=None, event=None) -> None:
+        """Runs notice by themselves that what they came from is gone."""
+        self._scene_is_closing = False
+        self.enter()
+
+    def _on_scene_importing(self, caller=None, event=None) -> None:
+        self._sets_before_import = self._parameter_sets()
+
+    def _on_scene_imported(self, caller=None, event=None) -> None:
+        """A scene was loaded: go on with its parameter set; the present one goes when nothing was set in it."""
+        loaded = [node for node in self._parameter_sets() if node not in self._sets_before_import]
+        present = self.ui.parameterSetSelector.currentNode()
+        if not loaded:
+            return
+        untouched = self.parameters is not None and is_untouched(self.parameters)
+        self.ui.parameterSetSelector.setCurrentNode(loaded[0])
+        if untouched and present is not None:
+            self.scene.RemoveNode(present)
+
+    def _parameter_sets(self) -> list:
+        """The parameter nodes of this module."""
+        count = self.scene.GetNumberOfNodesByClass(_PARAMETER_NODE)
+        nodes = [self.scene.GetNthNodeByClass(number, _PARAMETER_NODE) for number in range(count)]
+        return [node for node in nodes if node.GetAttribute("ModuleName") == MODULE_NAME]
 
 
-def _describe(event: ProgressEvent) -> str:
-    """An event of the engine in words."""
-    phases = {
-        "load": _("Loading the model"),
-        "condition": _("Preparing the structures"),
-        "denoise": _("Denoising"),
-        "decode": _("Making the volume"),
-    }
-    text = phases.get(event.phase, event.phase)
-    if event.total > 1:
-        text = _("{phase}: step {step} of {total}").format(phase=text, step=event.step, total=event.total)
-    if event.eta_s is not None and event.total > 1:
-        text = _("{text}, about {seconds:.0f} s left").format(text=text, seconds=event.eta_s)
-    return text
+def _bound_widgets(ui) -> dict[str, object]:
+    """The widgets that the .ui file binds to a parameter, by its name.
 
-
-def _summary(matches: list[SegmentMatch]) -> str:
-    """Which segments are used as what, and which are not used."""
-    used = []
-    for match in matches:
-        if match.conditions == (match.segment_name,):
-            used.append(match.segment_name)
-        elif match.conditions:
-            used.append(f"{match.segment_name} ({', '.join(match.conditions)})")
-    unused = [match.segment_name for match in matches if not match.conditions]
-    lines = [_("Used: {names}").format(names=", ".join(used))] if used else []
-    if unused:
-        lines.append(_("Not used: {names}").format(names=", ".join(unused)))
-    return "\n".join(lines)
+    `connectGui` would find them too, but gives no tag in some versions of Slicer, so that nothing could be unbound.
+    """
+    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+    return {name: widget for name, widget in named.items() if name}

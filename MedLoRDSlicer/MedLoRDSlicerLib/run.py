@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medlord.errors import CancelledError, EngineError, MedlordError
 from medlord.progress import Cancel, Progress, ProgressEvent
 
+from .conditions_table import by_hand_to_text
 from .engine import Engine
-from .results import RunNodes, add_run
+from .results import Delivery, Origin, RunNodes, SampleSet, add_run
 from .segments import SegmentationInput
 
 if TYPE_CHECKING:
@@ -20,21 +21,36 @@ if TYPE_CHECKING:
 
 RUNNING, FINISHED, FAILED, CANCELLED, DROPPED = "running", "finished", "failed", "cancelled", "dropped"
 _WAIT_S = 0.02
+# How long one poll may work on a result.
+_PIECE_S = 0.02
 
 
 class Run:
     """A synthesis that the engine works on; `poll` moves it on, in the main thread.
 
-    state     "running"; "finished"; "failed" (see `error`); "cancelled"; "dropped": the segmentation was deleted or
-              its scene closed in the meantime, so the result was not put anywhere
+    state     "running"; "finished"; "failed" (see `error`); "cancelled"; "dropped": the node it came from was deleted
+              or its scene closed in the meantime, so the result was not put anywhere
     event     the latest `ProgressEvent`, None before the first
     nodes     what was added to the scene, once finished; `result` is the engine's, with timings and peak memory
     warnings  sentences for the user, about segments that were not used and about the result; they name segments as
               the user did, so they stay in memory: `warnings_for_record` are those for logs and files
+
+    `submit` sends the request and returns its job; it is given what takes the engine's messages. `node` is what the
+    run came from: its scene gets the result, next to it. `given` is None for a recipe that is run again; `details`
+    are then those of the first run.
     """
 
     def __init__(
-        self, engine: Engine, segmentation_node, given: SegmentationInput, name: str, options: dict[str, Any]
+        self,
+        engine: Engine,
+        node,
+        submit: Callable[[Callable[[Message], None]], str],
+        name: str,
+        given: SegmentationInput | None = None,
+        *,
+        details: dict[str, str] | None = None,
+        reference=None,
+        samples: SampleSet | None = None,
     ):
         self.state = RUNNING
         self.event: ProgressEvent | None = None
@@ -42,11 +58,14 @@ class Run:
         self.nodes: RunNodes | None = None
         self.result: EngineResult | None = None
         self.input = given
-        self.warnings = given.warnings()
-        self.warnings_for_record = given.warnings_for_record()
-        self._engine, self._node, self._name = engine, segmentation_node, name
-        self._scene = segmentation_node.GetScene()
-        self._job = engine.submit_synthesis(given.conditions, self._take, **options)
+        self.warnings = given.warnings() if given else []
+        self.warnings_for_record = given.warnings_for_record() if given else []
+        self._engine, self._node, self._name = engine, node, name
+        self._given_details, self._samples = dict(details or {}), samples
+        self._reference = reference
+        self._scene = node.GetScene()
+        self._delivery: Delivery | None = None
+        self._job = submit(self._take)
 
     @property
     def done(self) -> bool:
@@ -59,14 +78,21 @@ class Run:
         return self.nodes.volume if self.nodes else None
 
     def poll(self) -> None:
-        """Take what the engine sent. A run whose segmentation is gone is cancelled and dropped."""
+        """Take what the engine sent, or make the next piece of a result that came; short enough for a main thread.
+
+        A run whose segmentation is gone is cancelled and dropped.
+        """
         if not self.done and self._input_is_gone():
             self._drop()
+        if self._delivery is not None and not self.done:
+            self._deliver_piece()
         self._engine.poll()
 
     def cancel(self) -> None:
         """Ask the engine to stop; the state becomes "cancelled" when it has, and nothing is added to the scene."""
-        if not self.done:
+        if self._delivery is not None and not self.done:
+            self._end(CANCELLED, CancelledError("The run was cancelled; nothing was added to the scene."))
+        elif not self.done:
             self._engine.cancel(self._job)
 
     def wait(
@@ -91,7 +117,7 @@ class Run:
                     self.cancel()
                 if idle is not None:
                     idle()
-                if not self.done:
+                if not self.done and self._delivery is None:
                     time.sleep(_WAIT_S)
         finally:
             self.cancel()
@@ -114,11 +140,11 @@ class Run:
         )
 
     def _end(self, state: str, error: MedlordError | None) -> None:
-        self.state, self.error = state, error
+        self.state, self.error, self._delivery = state, error, None
 
     def _take(self, message: Message) -> None:
         """A message of the engine for this run."""
-        if self.done:
+        if self.done or self._delivery is not None:
             return
         if message.type == "progress":
             self.event = message.value
@@ -128,21 +154,19 @@ class Run:
         elif self._input_is_gone():
             self._drop()
         else:
-            self._deliver(message.value)
+            self.result = message.value
+            self.warnings += self.result.warnings
+            self.warnings_for_record += self.result.warnings
+            self._delivery = Delivery(self.result.volume, self.result.conditions)
 
-    def _deliver(self, result: EngineResult) -> None:
-        self.result = result
-        self.warnings += result.warnings
-        self.warnings_for_record += result.warnings
+    def _deliver_piece(self) -> None:
+        """A few structures of the result; after the last one everything enters the scene at once."""
+        enough = time.perf_counter() + _PIECE_S
         try:
-            self.nodes = add_run(
-                self._scene,
-                result.volume,
-                result.conditions,
-                self._name,
-                self._details(result),
-                beside=self._node,
-            )
+            if self._delivery.done:
+                self.nodes = self._add_to_scene()
+            while self.nodes is None and not self._delivery.done and time.perf_counter() < enough:
+                self._delivery.step()
         except MedlordError as error:
             self._end(FAILED, error)
         except Exception as error:
@@ -154,16 +178,47 @@ class Run:
             )
             raise
         else:
-            self._end(FINISHED, None)
+            if self.nodes is not None:
+                self._end(FINISHED, None)
+
+    def _add_to_scene(self) -> RunNodes:
+        given, reference = self.input, self._reference
+        origin = Origin(
+            segmentation=self._node if given else None,
+            reference=reference if reference is not None and reference.GetScene() is self._scene else None,
+            drawn_ml=given.volumes_ml if given else None,
+            by_hand=by_hand_to_text(given.by_hand) if given else "",
+        )
+        return add_run(
+            self._scene,
+            self.result.volume,
+            self.result.conditions,
+            self._name,
+            self._details(self.result),
+            beside=self._node,
+            origin=origin,
+            samples=self._samples,
+            pieces=self._delivery,
+        )
 
     def _details(self, result: EngineResult) -> dict[str, str]:
         """What the CT node says of itself beside the recipe; NRRD files carry it, so it holds no name a user typed."""
         recipe = result.recipe
-        return {
+        details = {
+            **self._given_details,
             "model": recipe.model,
             "seed": str(recipe.seed),
             "attributes": json.dumps(recipe.attributes),
-            "segments": json.dumps(self.input.matches_for_record()),
-            "unmatched_segments": str(sum(match.structure is None for match in self.input.matches)),
             "warnings": json.dumps(self.warnings_for_record),
+            "timings_s": json.dumps({name: round(value, 3) for name, value in result.timings_s.items()}),
+            "peak_memory_bytes": str(result.peak_memory_bytes),
         }
+        if result.energy_kwh is not None:
+            details["energy_kwh"] = f"{result.energy_kwh:.6f}"
+        if self.input is not None:
+            details["segments"] = json.dumps(self.input.matches_for_record())
+            unmatched = [
+                match for match in self.input.matches if match.structure is None and not match.conditions
+            ]
+            details["unmatched_segments"] = str(len(unmatched))
+        return details

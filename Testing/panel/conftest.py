@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -61,23 +60,42 @@ def screenshots(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def open_panel(scene, engine, tiny_model):
-    """Builds the panel from the real .ui file, as the module does, for the tiny model or another."""
+def stored() -> dict[str, str]:
+    """What the machine settings of the test hold."""
+    return {}
+
+
+@pytest.fixture
+def open_panel(scene, engine, tiny_model, stored):
+    """Builds the panel from the real .ui file, as the module does, for the tiny model or another.
+
+    `engine` replaces the session's worker; without a parameter node of the scene one is made for `model`.
+    """
     import slicer
+    from panel_building import DictionarySettings, OpenedPanel, parameter_node
 
     from MedLoRDSlicerLib.logic import SynthesisLogic
     from MedLoRDSlicerLib.panel import SynthesisPanel
+    from MedLoRDSlicerLib.settings import MachineSettings
 
     opened = []
 
-    def build(model: str = tiny_model) -> SimpleNamespace:
+    def build(model: str = tiny_model, engine=engine):
         widget = slicer.util.loadUI(str(MODULE.parent / "Resources" / "UI" / "MedLoRDSlicer.ui"))
         widget.setMRMLScene(scene)
         ui = slicer.util.childWidgetVariables(widget)
-        panel = SynthesisPanel(ui, SynthesisLogic(engine), scene, model)
+        modules: list[str] = []
+        panel = SynthesisPanel(
+            ui,
+            SynthesisLogic(engine),
+            scene,
+            lambda: parameter_node(scene, model),
+            settings=MachineSettings(DictionarySettings(stored)),
+            select_module=modules.append,
+        )
         widget.show()
         opened.append((panel, widget))
-        return SimpleNamespace(panel=panel, ui=ui, widget=widget)
+        return OpenedPanel(panel, ui, widget, modules)
 
     yield build
     for panel, widget in opened:

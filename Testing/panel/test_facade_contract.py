@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from panel_building import process_events
 from scene_building import add_chest
+from support.fake_worker import fake_engine
+
+pytest.importorskip("PySide6", reason="in Slicer there is no facade to check")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UI = REPOSITORY / "MedLoRDSlicer" / "Resources" / "UI" / "MedLoRDSlicer.ui"
@@ -29,16 +32,39 @@ def test_the_panel_uses_what_slicer_has(contract, scene, open_panel):
     from pythonqt_facade import usage
 
     usage.clear()
-    opened = open_panel()
-    opened.ui.segmentationSelector.setCurrentNode(add_chest(scene))
-    opened.ui.runButton.click()
-    while not opened.panel.run.done:
-        opened.panel._on_timer()
-        time.sleep(0.005)
-    assert opened.panel.run.state == "finished"
+    scene.AddNewNodeByClass("vtkMRMLLayoutNode")
+    engine = fake_engine("good")
+    opened = open_panel(engine=engine)
+    ui = opened.ui
+    opened.choose(add_chest(scene))
+    ui.samplesSpinBox.value = 2
+    ui.runButton.click()
+    opened.finish()
+    assert opened.last.state == "finished"
+    opened.ui.conditionsTable.cellWidget(3, 1).currentIndex = 1
+    for button in (
+        ui.newSeedButton,
+        ui.compareButton,
+        ui.swapButton,
+        ui.deviationButton,
+        ui.reloadRecipeButton,
+    ):
+        button.click()
+    for button in (
+        ui.matchAgainButton,
+        ui.copyLogButton,
+        ui.clearLogButton,
+        ui.findDevicesButton,
+        ui.editButton,
+    ):
+        button.click()
+    ui.windowComboBox.currentIndex = 0
+    ui.modelFolderLineEdit.currentPath = ""
+    process_events()
+    engine.close()
     assert {("QPushButton", "signal", "clicked(bool)"), ("QTimer", "signal", "timeout()")} <= usage
-    assert len(usage) > 15
-    assert not [entry for entry in usage if not contract.has(*entry)]
+    assert len(usage) > 45
+    assert sorted(entry for entry in usage if not contract.has(*entry)) == []
 
 
 def test_the_ui_file_uses_what_slicer_has(contract):
@@ -48,6 +74,7 @@ def test_the_ui_file_uses_what_slicer_has(contract):
         kind = widget.get("class")
         assert kind in contract, kind
         names = [entry.get("name") for entry in widget.findall("property")]
+        names = [name for name in names if name != "SlicerParameterName"]
         wrong += [(kind, name) for name in names if not contract.has(kind, "property", name)]
     kinds = {widget.get("name"): widget.get("class") for widget in tree.iter("widget")}
     for connection in tree.iter("connection"):
@@ -69,10 +96,26 @@ def test_every_mrml_widget_gets_the_scene():
 
 def test_every_input_widget_has_a_tooltip():
     tree = ElementTree.parse(UI)
-    active = ("QPushButton", "QComboBox", "QSpinBox", "QLineEdit", "qMRMLNodeComboBox", "QProgressBar")
-    for widget in tree.iter("widget"):
-        if widget.get("class") in active:
-            assert widget.find("property[@name='toolTip']/string").text, widget.get("name")
+    without = [
+        widget.get("name")
+        for widget in tree.iter("widget")
+        if widget.get("class") not in ("qMRMLWidget", "ctkCollapsibleButton")
+        and widget.find("property[@name='toolTip']/string") is None
+    ]
+    assert without == []
+
+
+def test_every_bound_widget_has_its_parameter(qt_application):
+    from MedLoRDSlicerLib.parameters import SynthesisParameters
+
+    tree = ElementTree.parse(UI)
+    bound = [
+        entry.find("string").text
+        for entry in tree.iter("property")
+        if entry.get("name") == "SlicerParameterName"
+    ]
+    assert len(bound) == len(set(bound)) >= 8
+    assert set(bound) <= set(SynthesisParameters.allParameters)
 
 
 def test_the_facade_has_no_methods_of_its_own(contract, qt_application):
@@ -82,13 +125,15 @@ def test_the_facade_has_no_methods_of_its_own(contract, qt_application):
         slicer_widgets.qMRMLNodeComboBox,
         slicer_widgets.qMRMLWidget,
         slicer_widgets.ctkCollapsibleButton,
+        slicer_widgets.ctkPathLineEdit,
+        slicer_widgets.ctkSliderWidget,
     ):
         own = {
             name
             for name, value in vars(kind).items()
             if inspect.isfunction(value) and not name.startswith("_")
         }
-        own -= {"paintEvent", "connect", "disconnect"}
+        own -= {"paintEvent", "showEvent", "connect", "disconnect"}
         assert not [name for name in own if not contract.has(kind.__name__, "method", name)]
         for signature in kind.python_signals:
             assert contract.has(kind.__name__, "signal", signature)

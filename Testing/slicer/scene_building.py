@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import slicer
 import vtk
@@ -109,3 +111,83 @@ def _matrix(matrix: np.ndarray) -> vtk.vtkMatrix4x4:
     result = vtk.vtkMatrix4x4()
     result.DeepCopy(np.asarray(matrix, dtype=float).ravel().tolist())
     return result
+
+
+def small_model(**changes):
+    """The description of a model that is never run: 320 x 320 x 240 mm in 20 x 20 x 30 mm voxels."""
+    from medlord.bundles.description import ModelDescription
+
+    fields = {
+        "id": "small",
+        "version": "1.0",
+        "networks": {},
+        "weights_sha256": {},
+        "schedule": {},
+        "prediction_type": "v_prediction",
+        "scale_factor": 1.0,
+        "grid_shape": (16, 16, 8),
+        "spacing_mm": (20.0, 20.0, 30.0),
+        "orientation": "RAS",
+        "conditions": ["body", "lung", "bone", "aorta"],
+        "attributes": {},
+        "window_hu": (-1000.0, 1000.0),
+        "licence": "Apache-2.0",
+    }
+    return ModelDescription(**{**fields, **changes})
+
+
+def synthetic(grid: Grid, masks: dict[str, np.ndarray], seed: int, **changes):
+    """A volume in HU that depends on the seed alone, with a whole recipe, and its conditions; no engine ran."""
+    from dataclasses import replace
+
+    from medlord.conditions import Conditions
+    from medlord.recipe import Recipe, pack_conditions
+    from medlord.volumes import Volume
+
+    conditions = Conditions(grid, masks)
+    recipe = Recipe(
+        model="small",
+        model_version="1.0",
+        weights_sha256={"models/denoiser.safetensors": "0" * 64},
+        conditions=pack_conditions(conditions),
+        attributes={"contrast_phase": "arterial"},
+        seed=seed,
+        sampler="unipc",
+        steps=3,
+        control_scale=1.0,
+        guidance=1.0,
+        grid=grid.to_dict(),
+        precision="float32",
+    )
+    noise = np.random.default_rng(seed).normal(0, 30, grid.shape)
+    hu = np.where(masks["body"], 40, -1000) + noise
+    recipe = replace(recipe, **changes)
+    return Volume(np.rint(hu).astype(np.int16), grid, recipe.to_dict()), conditions
+
+
+def chest_masks() -> dict[str, np.ndarray]:
+    """Body, lung and bone of `add_chest` as masks."""
+    lungs = box((4, 5, 3), (10, 14, 13)) | box((14, 5, 3), (20, 14, 13))
+    return {"body": box((1, 1, 0), (23, 19, 16)), "lung": lungs, "bone": box((11, 14, 0), (13, 17, 16))}
+
+
+def folder_content(scene, folder_item: int) -> list[str]:
+    """Names of what lies in a subject-hierarchy folder."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    items = vtk.vtkIdList()
+    hierarchy.GetItemChildren(folder_item, items, False)
+    return [hierarchy.GetItemName(items.GetId(number)) for number in range(items.GetNumberOfIds())]
+
+
+def save_and_load(scene, path: Path) -> None:
+    """Save a scene as .mrb, close it, load it again."""
+    scene.SetRootDirectory(str(path.parent))
+    if scene.GetDataIOManager() is None:  # the application has one; bundles are unpacked in its cache folder
+        cache = slicer.vtkCacheManager()
+        cache.SetRemoteCacheDirectory(str(path.parent))
+        manager = slicer.vtkDataIOManager()
+        manager.SetCacheManager(cache)
+        scene.SetDataIOManager(manager)
+    assert scene.WriteToMRB(str(path))
+    scene.Clear()
+    assert scene.ReadFromMRB(str(path))

@@ -10,7 +10,7 @@ import pytest
 import slicer
 
 from medlord.errors import EngineError
-from MedLoRDSlicerLib import installation
+from MedLoRDSlicerLib import installation, settings
 
 
 class Settings:
@@ -28,7 +28,8 @@ class Settings:
 @pytest.fixture
 def application(monkeypatch):
     """As inside Slicer: settings, nothing of the engine installed but what the test adds to `installed`."""
-    monkeypatch.setattr(installation, "in_slicer_application", lambda: True)
+    for module in (installation, settings):
+        monkeypatch.setattr(module, "in_slicer_application", lambda: True)
     monkeypatch.setattr(Settings, "values", {})
     qt = ModuleType("qt")
     qt.QSettings = Settings
@@ -49,11 +50,13 @@ def everything() -> dict[str, str]:
 
 
 def give_torch(application, answer="torch") -> list[dict]:
-    """Install a PyTorch extension whose `installTorch` installs, or returns None as after a refusal."""
+    """Install a PyTorch extension whose `installTorch` installs, returns None (a refusal) or raises `answer`."""
     calls = []
 
     def install(**options):
         calls.append(options)
+        if isinstance(answer, Exception):
+            raise answer
         if answer is not None:
             application.installed["torch"] = "2.9"
         return answer
@@ -136,6 +139,28 @@ def test_declining_torch_ends_in_a_sentence(application):
     give_torch(application, answer=None)
     with pytest.raises(EngineError, match="PyTorch was not installed"):
         installation.ensure_engine()
+
+
+@pytest.mark.parametrize(
+    "error", [subprocess.CalledProcessError(1, ["pip"]), TypeError("a damaged torch"), ValueError("too old")]
+)
+def test_a_torch_that_cannot_be_installed_ends_in_a_sentence(application, error):
+    give_torch(application, error)
+    with pytest.raises(EngineError, match="PyTorch could not be installed .*Check the network") as failed:
+        installation.ensure_engine()
+    assert "\n" not in str(failed.value)
+
+
+def test_an_installation_across_a_restart_is_remembered(application):
+    give_torch(application, answer=None)
+    assert not installation.installation_was_interrupted()
+    with pytest.raises(EngineError):
+        installation.ensure_engine()
+    assert installation.installation_was_interrupted()
+    application.installed.update(everything())
+    assert not installation.installation_was_interrupted()
+    installation.ensure_engine()
+    assert Settings.values[settings.PENDING_INSTALLATION] == ""
 
 
 @pytest.mark.parametrize(

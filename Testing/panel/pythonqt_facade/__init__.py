@@ -7,15 +7,19 @@ in `usage`, so that a test can compare it with what a running Slicer has (`contr
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
-from . import scripted_module, slicer_widgets
+from . import parameter_node, scripted_module, slicer_widgets
 from .objects import facade_class, usage
 
 __all__ = ["install", "uninstall", "usage"]
 
 _SLICER_WIDGETS = ("qMRMLWidget", "qMRMLNodeComboBox")
+# What Slicer's own parameter node wrapper can bind beside the widgets of the panel.
+_UNUSED_WIDGETS = ("qMRMLRangeWidget", "qMRMLSliderWidget", "qMRMLSpinBox", "qSlicerWidget")
 _replaced: dict[str, object] = {}
 
 
@@ -31,30 +35,78 @@ def _qt_module() -> ModuleType:
 
 def _ctk_module() -> ModuleType:
     module = ModuleType("ctk")
-    module.ctkCollapsibleButton = slicer_widgets.ctkCollapsibleButton
+    for name in ("ctkCollapsibleButton", "ctkPathLineEdit", "ctkSliderWidget"):
+        setattr(module, name, getattr(slicer_widgets, name))
     return module
+
+
+def _real_layer() -> str:
+    """The folder with Slicer's own Python package `slicer`, empty when it is not here."""
+    return os.environ.get("MEDLORD_SLICER_PYTHON", "")
+
+
+def _modules() -> dict[str, ModuleType]:
+    found = {"qt": _qt_module(), "ctk": _ctk_module(), **scripted_module.modules()}
+    if _real_layer():
+        _make_room_for_real_layer(found)
+    else:
+        found["slicer.parameterNodeWrapper"] = parameter_node.module()
+    return found
+
+
+def _make_room_for_real_layer(found: dict[str, ModuleType]) -> None:
+    """Slicer's own `parameterNodeWrapper` names classes that the panel does not use: any will do."""
+
+    def unused(name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+    found["ctk"].__getattr__ = unused
+    for name in _UNUSED_WIDGETS:
+        setattr(slicer_widgets, name, unused(name))
+
+
+class Application:
+    """The part of `slicer.app` that the module uses: what is connected to the start is kept in `at_startup`."""
+
+    def __init__(self):
+        self.at_startup: list[Callable[[], None]] = []
+
+    def connect(self, signal: str, slot: Callable[[], None]) -> bool:
+        """Connect to the end of Slicer's start."""
+        if signal != "startupCompleted()":
+            raise AttributeError(f"slicer.app has no signal {signal}")
+        self.at_startup.append(slot)
+        return True
 
 
 def install(module_path: str) -> None:
     """Put the stand-ins into `sys.modules` and onto `slicer`; `module_path` is the file of the scripted module."""
     import slicer
 
-    sys.modules.update({"qt": _qt_module(), "ctk": _ctk_module()})
-    sys.modules.update(scripted_module.modules())
-    for name in _SLICER_WIDGETS:
+    made = _modules()
+    sys.modules.update(made)
+    _replaced["modules"] = list(made)
+    if _real_layer():
+        slicer.__path__.append(os.path.join(_real_layer(), "slicer"))
+    _replaced["widgets"] = _SLICER_WIDGETS + (_UNUSED_WIDGETS if _real_layer() else ())
+    for name in _replaced["widgets"]:
         setattr(slicer, name, getattr(slicer_widgets, name))
     _replaced["modulePath"] = slicer.util.modulePath
     slicer.util.modulePath = lambda name: module_path
+    slicer.app = Application()
 
 
 def uninstall() -> None:
     """Take everything back."""
     import slicer
 
-    for name in ("qt", "ctk", *scripted_module.modules()):
+    for name in _replaced.pop("modules"):
         sys.modules.pop(name, None)
         if name.startswith("slicer.") and hasattr(slicer, name.removeprefix("slicer.")):
             delattr(slicer, name.removeprefix("slicer."))
-    for name in _SLICER_WIDGETS:
+    for name in _replaced.pop("widgets"):
         delattr(slicer, name)
     slicer.util.modulePath = _replaced.pop("modulePath")
+    del slicer.app

@@ -46,10 +46,24 @@ class ScriptedLoadableModuleWidget:
 
 
 class ScriptedLoadableModuleLogic:
-    """Knows the module's name."""
+    """Knows the module's name and its parameter nodes."""
 
     def __init__(self, parent=None):
         self.moduleName = type(self).__name__.removesuffix("Logic")
+        self.isSingletonParameterNode = True
+
+    def getParameterNode(self):
+        """The first parameter node of the module, made when there is none."""
+        if self.isSingletonParameterNode:
+            raise NotImplementedError("The stand-in knows only modules with several parameter nodes.")
+        for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode", slicer.mrmlScene):
+            if node.GetAttribute("ModuleName") == self.moduleName:
+                return node
+        node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
+        node.UnRegister(None)
+        node.SetAttribute("ModuleName", self.moduleName)
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
+        return slicer.mrmlScene.AddNode(node)
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):

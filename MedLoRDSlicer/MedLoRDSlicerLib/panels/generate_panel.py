@@ -1,0 +1,197 @@
+"""The section "CT to make": model, quality, seed, samples, control strength, device, name."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+import qt
+
+from medlord.errors import InputError, MedlordError
+from medlord.generation import sampler_of
+
+from ..model_choice import accept_licence, available_models, needs_acceptance
+from ..parameters import attributes_of, seed_of
+from ..seeds import random_seed
+from ..settings import AUTOMATIC_DEVICE
+from ..translation import _
+from .context import PanelContext
+from .devices import DeviceBox
+
+if TYPE_CHECKING:
+    from medlord.bundles.description import ModelDescription
+
+REFERENCE_SAMPLER = "ddpm"
+
+
+class GeneratePanel:
+    """Model, attributes, quality and seed; spin boxes and texts are bound to the parameter node by name."""
+
+    def __init__(self, ui, context: PanelContext):
+        self.ui, self.context = ui, context
+        self.attribute_boxes: dict[str, object] = {}
+        self._attributes_of_model: dict[str, list[str]] | None = None
+        self.devices = DeviceBox(ui, context)
+        for name, title in _samplers().items():
+            ui.presetComboBox.addItem(title, name)
+        ui.modelComboBox.connect("currentIndexChanged(int)", self._on_model)
+        ui.presetComboBox.connect("currentIndexChanged(int)", self._on_preset)
+        ui.newSeedButton.connect("clicked(bool)", self._on_new_seed)
+        ui.acceptLicenceButton.connect("clicked(bool)", self._on_accept)
+        self.find_models()
+
+    def find_models(self) -> None:
+        """Look again which models there are."""
+        box = self.ui.modelComboBox
+        box.blockSignals(True)
+        box.clear()
+        for choice in available_models(self.context.settings.model_folder):
+            box.addItem(choice.title, choice.model)
+        box.blockSignals(False)
+
+    def refresh(self) -> None:
+        """Show what the parameter node holds."""
+        parameters, description = self.context.parameters, self.context.description
+        if parameters is None:
+            return
+        self._choose(self.ui.modelComboBox, parameters.model)
+        self._choose(self.ui.presetComboBox, parameters.sampler)
+        self._show_attributes(description)
+        self._show_licence(description)
+        is_reference = parameters.sampler == REFERENCE_SAMPLER
+        self.ui.stepsSpinBox.enabled = not is_reference
+        if is_reference and description is not None:
+            self._take_default_steps(description)
+        self.devices.refresh()
+
+    def reason(self) -> str:
+        """Why these settings cannot run, "" when they can."""
+        description = self.context.description
+        if description is None:
+            return self.context.model_error
+        if needs_acceptance(description, self.context.settings):
+            return _("Read the licence of the model and accept it.")
+        try:
+            seed_of(self.context.parameters)
+            sampler_of(description, self.context.parameters.sampler, self.context.parameters.steps)
+        except MedlordError as error:
+            return str(error)
+        return ""
+
+    def seeds(self) -> list[int]:
+        """The seeds of this click. Raises `InputError` when the text is none."""
+        parameters = self.context.parameters
+        first = seed_of(parameters)
+        return list(range(first, first + parameters.samples))
+
+    def options(self) -> dict:
+        """What `SynthesisLogic.start` takes beside segmentation, model, seed and place."""
+        parameters, description = self.context.parameters, self.context.description
+        if description is None:
+            raise InputError(self.context.model_error)
+        chosen = attributes_of(parameters)
+        return {
+            "sampler": parameters.sampler,
+            "steps": parameters.steps,
+            "control_scale": parameters.controlStrength,
+            "attributes": {name: chosen[name] for name in description.attributes if name in chosen},
+            "name": parameters.resultName,
+            "device": self.context.settings.device or AUTOMATIC_DEVICE,
+        }
+
+    def _choose(self, box, value: str) -> None:
+        """Select the entry whose data is `value`; one that is missing is added, so that nothing else seems chosen."""
+        box.blockSignals(True)
+        row = box.findData(value)
+        if row < 0:
+            box.addItem(value, value)
+            row = box.findData(value)
+        box.currentIndex = row
+        box.blockSignals(False)
+
+    def _show_attributes(self, description: ModelDescription | None) -> None:
+        """One box per choice of the model, made anew when another model has other choices."""
+        offered = dict(description.attributes) if description is not None else {}
+        form = self.ui.attributesWidget.layout()
+        if offered != self._attributes_of_model:
+            for _row in range(len(self.attribute_boxes)):
+                form.removeRow(0)
+            self.attribute_boxes = {}
+            for name, values in offered.items():
+                box = qt.QComboBox()
+                box.toolTip = _attribute_tip(name)
+                for value in values:
+                    box.addItem(_value_title(value), value)
+                box.connect("currentIndexChanged(int)", partial(self._on_attribute, name))
+                form.addRow(_("{name}:").format(name=_attribute_title(name)), box)
+                self.attribute_boxes[name] = box
+            self._attributes_of_model = offered
+        self.ui.attributesWidget.visible = bool(offered)
+        chosen = attributes_of(self.context.parameters)
+        for name, box in self.attribute_boxes.items():
+            box.blockSignals(True)
+            box.currentIndex = max(0, box.findData(chosen.get(name, "")))
+            box.blockSignals(False)
+
+    def _show_licence(self, description: ModelDescription | None) -> None:
+        asks = description is not None and needs_acceptance(description, self.context.settings)
+        self.ui.licenceLabel.visible = self.ui.acceptLicenceButton.visible = asks
+        if asks:
+            self.ui.licenceLabel.text = _("Licence of this model: {licence}").format(
+                licence=description.licence
+            )
+
+    def _on_model(self, row: int) -> None:
+        self.context.parameters.model = self.ui.modelComboBox.itemData(row)
+
+    def _on_preset(self, row: int) -> None:
+        parameters = self.context.parameters
+        parameters.sampler = self.ui.presetComboBox.itemData(row)
+        if self.context.description is not None:
+            self._take_default_steps(self.context.description)
+
+    def _take_default_steps(self, description: ModelDescription) -> None:
+        steps = sampler_of(description, self.context.parameters.sampler, None).steps
+        if self.context.parameters.steps != steps:
+            self.context.parameters.steps = steps
+
+    def _on_attribute(self, name: str, row: int) -> None:
+        chosen = attributes_of(self.context.parameters)
+        chosen[name] = self.attribute_boxes[name].itemData(row)
+        self.context.parameters.attributes = json.dumps(chosen, sort_keys=True)
+
+    def _on_new_seed(self, checked: bool = False) -> None:
+        self.context.parameters.seed = str(random_seed())
+
+    def _on_accept(self, checked: bool = False) -> None:
+        accept_licence(self.context.description, self.context.settings)
+        self.context.changed()
+
+
+def _samplers() -> dict[str, str]:
+    """Samplers by name, with a title; the two presets first."""
+    return {
+        "unipc": _("Fast (UniPC)"),
+        REFERENCE_SAMPLER: _("Reference (DDPM, all steps)"),
+        "sde-dpm-solver++": _("Fast with noise (SDE-DPM-Solver++)"),
+        "dpm-solver++": _("DPM-Solver++"),
+        "ddim": _("DDIM"),
+    }
+
+
+def _attribute_title(name: str) -> str:
+    return {"contrast_phase": _("Contrast phase")}.get(name, name.replace("_", " "))
+
+
+def _attribute_tip(name: str) -> str:
+    tips = {
+        "contrast_phase": _(
+            "Contrast agent in the synthesized CT: none (native), in the arteries and heart, or in the veins."
+        )
+    }
+    return tips.get(name, _("A choice that the model offers for the whole image."))
+
+
+def _value_title(value: str) -> str:
+    return {"native": _("Native"), "arterial": _("Arterial"), "venous": _("Venous")}.get(value, value)
