@@ -47,7 +47,7 @@ EDGE_WIDTH_LIMITS_VOXELS = (2.8, 3.6)
 # A width below this is sharp, however many small voxels it spans.
 EDGE_WIDTH_SHARP_MM = 5.0
 INCOHERENCE_LIMITS = (0.8, 0.9)
-SEAM_LIMITS = (4.5, 6.0)
+SEAM_LIMITS = (5.0, 7.0)
 _TOPICS = ("image", "sides", "adherence", "HU", "reference")
 
 

@@ -62,9 +62,11 @@ def test_a_good_phantom_passes(phantom_check, arterial):
     assert set(found.names) == set(HuRules.structures)
     for name in ("body", "lung", "bone", "blood_pool"):
         row = card.adherence[name]
-        assert row.dice == row.ceiling_dice and row.hd95_mm == row.ceiling_hd95_mm < 10
+        # The rules also find contrast in vessels beyond those that are drawn, as far as the shoulders.
+        farthest_mm = 40 if name == "blood_pool" else 10
+        assert row.dice == row.ceiling_dice and row.hd95_mm == row.ceiling_hd95_mm < farthest_mm
         assert row.surface_dice == row.ceiling_surface_dice > 0.8
-        assert max(map(abs, row.offset_mm)) < 5
+        assert max(map(abs, row.offset_mm)) < (10 if name == "blood_pool" else 5)
     values = card.measures.structures["lung"]
     assert values["rvr"] == found["lung"].sum() / found["lung"].size
     assert values["ml"] == pytest.approx(found.volumes_ml()["lung"])
