@@ -131,7 +131,7 @@ def test_the_estimate_is_an_upper_bound_within_one_and_a_half(run, precision, re
     taken = allocated(lambda: run(real, torch.zeros), precision, tmp_path / "trace.json")
     without_data = lambda *shape, **kind: torch.empty(*shape, device="meta", **kind)  # noqa: E731
     estimated = peak_bytes(lambda: run(empty, without_data), "cpu", precision)
-    assert taken <= 1.02 * estimated, "2 % for buffers of some hundred bytes beside such small volumes"
+    assert taken <= 1.05 * estimated, "5 % for buffers of each thread beside such small volumes"
     assert estimated <= 1.5 * taken
 
 
