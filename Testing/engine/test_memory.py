@@ -124,6 +124,16 @@ PASSES = [
 ]
 
 
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def threads(request):
+    """torch's kernels hold buffers per thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(("run", "precision"), PASSES)
 def test_the_estimate_is_an_upper_bound_within_one_and_a_half(run, precision, real_and_empty, tmp_path):
     """Every pass of a run, in several sizes, against the allocator."""

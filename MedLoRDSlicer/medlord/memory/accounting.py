@@ -114,7 +114,11 @@ class _Autocast(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         if name == "scaled_dot_product_attention":
             query, value = (kwargs.get(key, args[i] if len(args) > i else None) for key, i in _QUERY_VALUE)
-            return query.new_empty((*query.shape[:-1], value.shape[-1]), dtype=self._type_of(query))
+            mixed = query.new_empty((*query.shape[:-1], value.shape[-1]), dtype=self._type_of(query))
+            if self._device_type == "cpu":
+                # Made and gone: the blocks of scores that every thread of torch's kernel holds.
+                query.new_empty(torch.get_num_threads() * _attention_block(query, value), dtype=torch.uint8)
+            return mixed
         if self._low != torch.float32:
             if name in _LOWERED:
                 args, kwargs = tree_map(lambda x: _cast(x, self._low), (args, kwargs))
@@ -127,6 +131,13 @@ class _Autocast(TorchFunctionMode):
 
 
 _QUERY_VALUE = (("query", 0), ("value", 2))
+
+
+def _attention_block(query: torch.Tensor, value: torch.Tensor) -> int:
+    """Bytes of one thread's block of scores in float32 and in the lowered type, with its part of the result."""
+    rows = min(256, max(32, query.shape[-2]))
+    columns = min(512, value.shape[-2])
+    return rows * (columns * (4 + 2) + value.shape[-1] * 4 + 8)
 
 
 def _cast(value: Any, kind: torch.dtype) -> Any:
