@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..resources import BUNDLED_MODEL
-from ..training.stages import DESCRIPTIONS, STAGES
+from ..training.stages import DESCRIPTIONS
 
 if TYPE_CHECKING:
     from .console import Console
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                 raise InputError(f"{arguments.out} is not empty; name a new folder for the model.")
             console.result(commands.export_model(arguments.config, arguments.folder, arguments.out))
         else:
-            stages = list(STAGES) if arguments.stage == "all" else [arguments.stage]
+            stages = None if arguments.stage == "all" else [arguments.stage]
             console.result(
                 commands.train(arguments.config, stages, arguments.folder, device=arguments.device, **options)
             )

@@ -12,24 +12,25 @@ from ..progress import Cancel, Progress
 from ..resources import BUNDLED_MODEL, resource_folder
 from .config import load_config
 from .pipeline import TrainingPlan
-from .stages import STAGES
+from .stages import stages_of
 
 
 def train(
     config: str | Path,
-    stages: list[str],
+    stages: list[str] | None,
     folder: str | Path,
     *,
     device: str = "auto",
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Path:
-    """Run `stages` (of `STAGES`, in order) of the configuration `config` with the working folder `folder`.
+    """Run `stages` (of `STAGES`, in order; None for all that `config` asks for) with the working folder `folder`.
 
     Finished and half-finished stages in `folder` go on where they stopped. Returns the folder.
     """
-    plan = TrainingPlan(load_config(config), Path(folder), str(choose_device(device)))
-    for stage in stages:
+    content = load_config(config)
+    plan = TrainingPlan(content, Path(folder), str(choose_device(device)))
+    for stage in stages_of(content) if stages is None else stages:
         plan.run(stage, progress, cancel)
     return plan.folder
 
@@ -66,7 +67,7 @@ def train_bundled(
     if (target / "configs").exists():
         raise InputError(f"{target} holds a model already; choose another folder for the new one.")
     config = resource_folder() / "Training" / f"{BUNDLED_MODEL}.yaml"
-    train(config, list(STAGES), folder, device=device, progress=progress, cancel=cancel)
+    train(config, None, folder, device=device, progress=progress, cancel=cancel)
     return export_model(config, folder, target)
 
 

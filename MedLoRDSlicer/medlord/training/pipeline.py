@@ -1,9 +1,9 @@
 """The whole training of one model, from data to bundle, stage by stage; every stage resumes.
 
-    prepare -> autoencoder -> encode (latents, scale factor) -> diffusion -> control -> export
+    prepare -> autoencoder -> encode (latents, scale factor) [-> decoder] -> diffusion -> control -> export
 
-A working folder holds `cases/`, `autoencoder/`, `latents/`, `diffusion/`, `control/`. One YAML file describes
-all of it (`Resources/Training/thorax-phantom.yaml` is the bundled model's).
+A working folder holds `cases/`, `autoencoder/`, `latents/`, `decoder/`, `diffusion/`, `control/`. One YAML file
+describes all of it (`Resources/Training/thorax-phantom.yaml` is the bundled model's).
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from .cases import list_cases, prepare_files, prepare_phantoms
 from .checkpoint import load_networks, read_state, weights_sha256
 from .config import first_difference, read_origin, section, write_origin
 from .control import DENOISER_AVERAGE, train_control
+from .decoder import DECODER_AVERAGE, train_decoder
 from .diffusion import train_diffusion
 from .latents import SCALE_FACTOR, discard_stale_latents, encode_cases, measure_scale_factor
 from .optimisation import CHECKPOINT, require_same_config
-from .stages import STAGES
+from .stages import STAGES, stages_of
 
 
 class TrainingPlan:
@@ -50,6 +51,8 @@ class TrainingPlan:
         self.conditions, self.attributes = list(config["conditions"]), dict(config["attributes"])
         for stage in ("autoencoder", "diffusion", "control"):
             section(config, stage, ("network", "training"))
+        if "decoder" in config:
+            section(config, "decoder", ("training",))
         channels = len(condition_channels(self.conditions, self.attributes))
         self.control_config = {**config["control"]["network"], "condition_channels": channels}
         self.denoiser_config = config["diffusion"]["network"]
@@ -84,6 +87,18 @@ class TrainingPlan:
         discard_stale_latents(target, self._latents_origin())
         encode_cases(network, cases, target, self.window_hu, device=self.device, **callbacks)
         measure_scale_factor(target)
+
+    def _decoder(self, **callbacks) -> None:
+        section(self.config, "decoder", ("training",))
+        train_decoder(
+            self._stage_config("decoder"),
+            self.trained_autoencoder(),
+            self._cases(),
+            self._latents(),
+            self.folder / "decoder",
+            device=self.device,
+            **callbacks,
+        )
 
     def _diffusion(self, **callbacks) -> None:
         config, target = self._stage_config("diffusion"), self.folder / "diffusion"
@@ -151,6 +166,13 @@ class TrainingPlan:
         network = build_autoencoder(self.config["autoencoder"]["network"])
         return self._trained(network, "autoencoder", "autoencoder", exporting)
 
+    def _final_autoencoder(self) -> torch.nn.Module:
+        """The autoencoder of the model: that of its own stage, its decoder from the stage `decoder` if there is one."""
+        network = self.trained_autoencoder(exporting=True)
+        if "decoder" in self.config:
+            self._trained(network.decoder, "decoder", DECODER_AVERAGE, exporting=True)
+        return network
+
     def trained_denoiser(self, exporting: bool = False) -> torch.nn.Module:
         """The finished denoiser with its averaged weights."""
         return self._trained(build_denoiser(self.denoiser_config), "diffusion", "average", exporting)
@@ -177,6 +199,8 @@ class TrainingPlan:
                 "window_hu": list(self.window_hu),
                 "cases": self._cases_origin(),
             }
+        elif stage == "decoder":
+            inputs = {"window_hu": list(self.window_hu), "latents": self._latents_origin(exporting)}
         else:
             inputs = {
                 "denoiser": self.denoiser_config,
@@ -219,7 +243,7 @@ class TrainingPlan:
         """Write the trained networks as a bundle to `target`."""
         config = self.config
         networks = {
-            "autoencoder": self.trained_autoencoder(exporting=True),
+            "autoencoder": self._final_autoencoder(),
             "denoiser": self._final_denoiser(),
             "control": self.trained_control(exporting=True),
         }
@@ -242,7 +266,7 @@ class TrainingPlan:
             "window_hu": self.window_hu,
             "training": {
                 "data": config["data"],
-                **{n: config[n]["training"] for n in ("autoencoder", "diffusion", "control")},
+                **{stage: config[stage]["training"] for stage in stages_of(config) if stage in config},
             },
         }
         return write_bundle(

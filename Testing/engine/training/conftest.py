@@ -45,6 +45,20 @@ CONFIG = {
             "checkpoint_every": 40,
         },
     },
+    "decoder": {
+        "training": {
+            "steps": 12,
+            "batch": 2,
+            "crop": [16, 16, 8],
+            "optimizer": "muon",
+            "learning_rate": 0.005,
+            "squared_weight": 1.0,
+            "spectral_weight": 0.1,
+            "condition_weights": {"lung": 4},
+            "warmup": 2,
+            "checkpoint_every": 4,
+        }
+    },
     "diffusion": {
         "network": {
             "in_channels": 4,

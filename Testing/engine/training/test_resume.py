@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from medlord.errors import CancelledError, InputError, WeightsError
 from medlord.training import optimisation
 from medlord.training.checkpoint import load_networks, read_state, save_checkpoint
-from medlord.training.pipeline import TrainingPlan
+from medlord.training.pipeline import STAGES, TrainingPlan
 
 
 def weights(folder, stage):
@@ -27,7 +27,7 @@ def stop_after(steps):
     return lambda: next(asked) >= steps
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "diffusion", "control"])
+@pytest.mark.parametrize("stage", ["autoencoder", "decoder", "diffusion", "control"])
 def test_interrupted_training_ends_like_an_uninterrupted_one(trained, trained_once, stage):
     shutil.rmtree(trained.folder / stage)
     with pytest.raises(CancelledError, match="checkpoint is kept"):
@@ -41,7 +41,7 @@ def test_interrupted_training_ends_like_an_uninterrupted_one(trained, trained_on
 
 @pytest.mark.parametrize(
     ("unfinished", "following"),
-    [("autoencoder", "encode"), ("diffusion", "control"), ("control", "export")],
+    [("autoencoder", "encode"), ("decoder", "export"), ("diffusion", "control"), ("control", "export")],
 )
 def test_unfinished_stages_are_refused_by_what_follows(trained, tmp_path, unfinished, following):
     shutil.rmtree(trained.folder / unfinished)
@@ -117,7 +117,7 @@ def test_resume_with_more_steps_and_other_checkpoints_goes_on(trained):
 def test_a_folder_without_fingerprints_can_be_exported_and_nothing_else(trained, tmp_path):
     for folder in ("cases", "latents"):
         (trained.folder / folder / "made_from.json").unlink()
-    for stage in ("autoencoder", "diffusion", "control"):
+    for stage in ("autoencoder", "decoder", "diffusion", "control"):
         path = trained.folder / stage / "checkpoint" / "state.json"
         state = json.loads(path.read_text())
         for key in ("window_hu", "cases", "latents", "denoiser_sha256"):
@@ -125,7 +125,7 @@ def test_a_folder_without_fingerprints_can_be_exported_and_nothing_else(trained,
         path.write_text(json.dumps(state))
     trained.export(tmp_path / "bundle", "card", "licence")
     assert (tmp_path / "bundle" / "models" / "control.safetensors").is_file()
-    for stage in ("prepare", "autoencoder", "encode", "diffusion", "control"):
+    for stage in STAGES:
         with pytest.raises(InputError, match="nothing before"):
             trained.run(stage)
     trained.config["autoencoder"]["training"]["batch"] = 1
