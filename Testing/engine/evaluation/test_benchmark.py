@@ -55,6 +55,15 @@ def test_texture_and_anatomy_of_two_volumes(arterial):
     assert other["anatomy_dice"]["lung"] > 0.97
 
 
+def test_the_edge_of_the_lung_does_not_pass_for_detail(arterial):
+    """Two lungs of nothing but their own noise beside one chest wall: no detail is shared."""
+    found, draw = segment_by_rules(arterial.volume), np.random.default_rng(4)
+    lung = found["lung"]
+    plain = np.where(lung, -850.0, arterial.volume.array)
+    noisy = [Volume(plain + draw.normal(0, 20, lung.shape) * lung, arterial.volume.grid) for _ in range(2)]
+    assert abs(compare_volumes(*noisy, found)["lung_detail_correlation"]) < 0.05
+
+
 def test_training_seeds_are_refused(tmp_path):
     for settings, said in (
         (QualitySettings(start=1000), "may have been trained on"),
