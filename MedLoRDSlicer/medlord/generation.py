@@ -122,7 +122,8 @@ def run_recipe(
     plan = plan_run(description, recipe, target, loaded=loaded is not None, limit=options.memory_limit)
     plan.require_enough()
     clock = PhaseClock("load", 1, progress)
-    bundle = loaded or load_bundle(model, target)
+    with _memory_errors(plan, target):
+        bundle = loaded or load_bundle(model, target)
     clock.report(1)
     timings["load"] = time.perf_counter() - started
     reset_peak_memory(target)
@@ -213,7 +214,13 @@ class _Run:
         def embed(tile: Size) -> torch.Tensor:
             with autocast(bundle.device, recipe.precision):
                 return embed_tiled(
-                    bundle.control, masks, tile, device=bundle.device, cancel=self._cancel, warn=self._warn
+                    bundle.control,
+                    masks,
+                    tile,
+                    device=bundle.device,
+                    progress=self._progress,
+                    cancel=self._cancel,
+                    warn=self._warn,
                 )
 
         embedded, self.tiles["condition"] = in_smaller_tiles(embed, self._plan.condition_tile)

@@ -12,7 +12,7 @@ from support.engine_clients import one_thread_environment
 from support.medlord_files import OPTIONS, SHAPE, write_medlord_files
 
 from medlord.bundles.bundle import list_models, user_model_folder
-from medlord.bundles.medlord_import import import_autoencoder, import_control, import_denoiser
+from medlord.bundles.medlord_networks import import_autoencoder, import_control, import_denoiser
 from medlord.cli import main
 from medlord.client import EngineClient
 from medlord.conditions import Conditions

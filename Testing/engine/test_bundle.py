@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.tiny_bundle import write_tiny_bundle
 
-from medlord.bundles.bundle import find_model, load_bundle, verify_bundle
+from medlord.bundles.bundle import find_model, load_bundle, verify_bundle, write_weights
 from medlord.bundles.description import read_description
 from medlord.errors import InputError, WeightsError
 
@@ -53,12 +53,22 @@ def test_every_weight_file_needs_its_hash(bundle):
         load_bundle(bundle)
 
 
+def test_values_beyond_float16_are_not_stored_as_infinite(tmp_path):
+    network = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(network.weight, 1e5)
+    with pytest.raises(WeightsError, match="weight of the denoiser holds values that float16 cannot hold"):
+        write_weights(tmp_path, "denoiser", network, half_precision=True)
+    assert not (tmp_path / "models").exists()
+    write_weights(tmp_path, "denoiser", network, half_precision=False)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda content: content["networks"].pop("autoencoder"),
         lambda content: content.update(networks=[]),
         lambda content: content.pop("scale_factor"),
+        lambda content: content["weights_sha256"].update({"../../secret": "0" * 64}),
         lambda content: content.update(format=99),
     ],
 )

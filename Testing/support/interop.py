@@ -21,10 +21,13 @@ FOLDER = Path(os.environ.get("MEDLORD_INTEROP", SHARED / "interop")).resolve()
 def interop_cases(kinds: Sequence[str] | None = None) -> list:
     """The manifest's cases as pytest parameters, those of MedLoRD's `kinds` only when given; one skip without folder.
 
+    A folder that was asked for by name and is none is an error: nothing would be tested, and it would look well.
     Projects with a layout of their own keep a case.json in a folder of the project's name, outside the manifest.
     """
     manifest = FOLDER / "manifest.json"
     if not manifest.is_file():
+        if "MEDLORD_INTEROP" in os.environ:
+            raise FileNotFoundError(f"MEDLORD_INTEROP names {FOLDER}, which holds no manifest.json")
         reason = f"no interoperability folder at {FOLDER}; set MEDLORD_INTEROP"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     cases = json.loads(manifest.read_text(encoding="utf-8"))["cases"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..volume_files import write_atomically
+from .report_files import write_report
 
 FILES = ("comparison.json", "comparison.md")
 
@@ -55,10 +55,7 @@ def compare_quality(first: Path, second: Path, other_noise: Path, folder: Path) 
     ]
     content = {"first": named[0], "second": named[1], "other_noise": named[2]}
     content["measures"] = [asdict(measure) for measure in compared]
-    for name, text in zip(FILES, (json.dumps(content, indent=1), _table(content, compared)), strict=True):
-        write_atomically(
-            folder / name, lambda path, text=text: path.write_text(text + "\n", encoding="utf-8")
-        )
+    write_report(folder, FILES, content, _table(content, compared))
     return compared
 
 

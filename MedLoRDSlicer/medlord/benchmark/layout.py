@@ -6,7 +6,6 @@ were measured, recorded in docs/benchmarks.md.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
-from ..volume_files import write_atomically
 from .full_size import FACTORS, SIZES, configuration, random_network
+from .report_files import write_report
 from .table import layout_table
 from .timing import in_turns, machine, summary
 
@@ -77,10 +76,7 @@ def run_layout(
                     ]
                     clock.report(len({(r["configuration"], r["part"], r["precision"]) for r in rows}))
     report = {"settings": {**asdict(settings), "size": size}, "machine": machine(device), "rows": rows}
-    for name, text in zip(FILES, (json.dumps(report, indent=1), layout_table(report)), strict=True):
-        write_atomically(
-            folder / name, lambda path, text=text: path.write_text(text + "\n", encoding="utf-8")
-        )
+    write_report(folder, FILES, report, layout_table(report))
     return report
 
 

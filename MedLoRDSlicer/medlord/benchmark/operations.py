@@ -33,9 +33,8 @@ def count_operations(configuration: Configuration) -> dict[str, float]:
     embedded = control.embed_condition(masks)
     counted["embedding"] = _counted(lambda: control.embed_condition(masks))
     counted["control"] = _counted(lambda: control(latent, steps, embedded))
-    # not decode(), whose exact last layer asks for an autocast that devices without memory do not have
-    decoder = random_network(configuration, "autoencoder", meta).decoder
-    counted["decode"] = _counted(lambda: decoder(latent))
+    autoencoder = random_network(configuration, "autoencoder", meta)
+    counted["decode"] = _counted(lambda: autoencoder.decode(latent))
     return counted
 
 

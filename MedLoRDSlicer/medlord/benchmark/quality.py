@@ -18,9 +18,10 @@ from ..errors import CancelledError, InputError
 from ..evaluation.adherence import Adherence, adherence, dice, inner_part, psnr_db
 from ..evaluation.rules import STRUCTURES, segment_by_rules
 from ..progress import Cancel
-from ..volume_files import check_writable_folder, write_atomically
+from ..volume_files import check_writable_folder
 from ..volumes import Volume
 from .quality_table import markdown_table
+from .report_files import write_report
 
 if TYPE_CHECKING:
     from ..bundles.bundle import ModelBundle
@@ -195,13 +196,7 @@ def _earlier(path: Path, description: dict) -> dict | None:
 
 
 def _write(folder: Path, report: dict) -> None:
-    for name, text in (
-        ("benchmark.json", json.dumps(report, indent=1)),
-        ("benchmark.md", markdown_table(report)),
-    ):
-        write_atomically(
-            folder / name, lambda path, text=text: path.write_text(text + "\n", encoding="utf-8")
-        )
+    write_report(folder, ("benchmark.json", "benchmark.md"), report, markdown_table(report))
 
 
 def _short(numbers: dict) -> str:

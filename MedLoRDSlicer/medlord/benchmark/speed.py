@@ -6,14 +6,12 @@ runs. Times are medians of calls in turns, ratios medians of pairs within one ro
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
-from ..volume_files import write_atomically
 from .full_size import FACTORS, SIZES, configuration, random_bundle
 from .part_times import (
     Subject,
@@ -23,6 +21,7 @@ from .part_times import (
     preview_times,
     step_times,
 )
+from .report_files import write_report
 from .table import speed_table
 from .timing import BASELINE, DOES_NOT_FIT, machine, matrix_rate
 
@@ -98,11 +97,7 @@ def run_speed(
             measured = measure_configuration(chosen, settings, device, rates, progress, cancel)
             report["configurations"][chosen.name] = measured
     report["predictions"] = predictions()
-    texts = (json.dumps(report, indent=1), speed_table(report))
-    for name, text in zip(FILES, texts, strict=True):
-        write_atomically(
-            folder / name, lambda path, text=text: path.write_text(text + "\n", encoding="utf-8")
-        )
+    write_report(folder, FILES, report, speed_table(report))
     return report
 
 

@@ -46,7 +46,10 @@ class ModelBundle:
 
 def user_model_folder() -> Path:
     """Where imported and downloaded models of this user lie."""
-    import platformdirs
+    try:
+        import platformdirs
+    except ModuleNotFoundError:  # Slicer's own Python while the engine has another: pip brings a copy
+        from pip._vendor import platformdirs
 
     return Path(platformdirs.user_data_dir("MedLoRDSlicer", appauthor=False)) / "Models"
 
@@ -187,7 +190,8 @@ def write_weights(folder: Path, name: str, network: torch.nn.Module, half_precis
     """Write the weights of one network into the bundle `folder` and return the SHA-256 of the file.
 
     They are stored as float16 when `half_precision`, except the codebook, whose rounding would move the codes. The
-    codebook's running statistics, which only training needs, are left out. Raises `EngineError` for a full disk.
+    codebook's running statistics, which only training needs, are left out. Raises `EngineError` for a full disk,
+    `WeightsError` for values that float16 cannot hold.
     """
     import torch
     from safetensors import SafetensorError
@@ -199,6 +203,11 @@ def write_weights(folder: Path, name: str, network: torch.nn.Module, half_precis
             continue
         half = half_precision and value.is_floating_point() and "quantizer" not in key
         tensors[key] = value.detach().cpu().to(torch.float16 if half else value.dtype).contiguous()
+        if half and not torch.isfinite(tensors[key]).all():
+            raise WeightsError(
+                f"{key} of the {name} holds values that float16 cannot hold (beyond 65504, or not finite); store the "
+                "weights as float32, or train again if it diverged."
+            )
 
     def save(path: Path) -> None:
         try:

@@ -111,7 +111,7 @@ def read_description(folder: Path) -> ModelDescription:
 
 
 def _require_networks(content: Mapping[str, Any]) -> None:
-    """Raise `KeyError` or `TypeError` unless the needed networks are described and every weight file has its hash."""
+    """Raise `KeyError` or `TypeError` unless the needed networks are described and exactly weight files have hashes."""
     networks, hashes = content["networks"], content["weights_sha256"]
     if not isinstance(networks, dict) or not isinstance(hashes, dict):
         raise TypeError("networks and weights_sha256 must be objects")
@@ -123,6 +123,10 @@ def _require_networks(content: Mapping[str, Any]) -> None:
             raise KeyError(f"unknown network '{name}'")
         if not hashes.get(weight_file(name)):
             raise KeyError(f"SHA-256 of {weight_file(name)}")
+    for path in hashes:
+        # Nothing outside the bundle is read, whatever its description says.
+        if path not in map(weight_file, NETWORKS):
+            raise KeyError(f"weight file '{path}', which no model has")
 
 
 def weight_file(network: str) -> str:

@@ -1,6 +1,6 @@
 """MedLoRD's checkpoints as a model bundle: `medlord models import --family medlord`.
 
-What shapes tell is inferred (`medlord_import`). What they do not tell comes from the YAML configurations or from
+What shapes tell is inferred (`medlord_networks`). What they do not tell comes from the YAML configurations or from
 `MedlordOptions`, is recorded in the bundle with its source, and is refused rather than guessed.
 """
 
@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..networks.autoencoder import VectorQuantizedAutoencoder, per_axis
 from ..networks.receptive_field import Layer, downsampling
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
-from . import medlord_import
+from . import medlord_networks
 from .bundle import (
     appearing_bundle,
     check_new_id,
@@ -159,12 +159,12 @@ def _checked_scale(
 
 def _import_network(
     name: str, files: MedlordFiles, options: MedlordOptions, imported: dict[str, dict]
-) -> medlord_import.ImportedNetwork:
+) -> medlord_networks.ImportedNetwork:
     """Network and description of one of the files; `imported` are the descriptions of those before it."""
     if name == "autoencoder":
-        return medlord_import.import_autoencoder(files.stage1, files.stage1_config, _convolutions(options))
+        return medlord_networks.import_autoencoder(files.stage1, files.stage1_config, _convolutions(options))
     if name == "denoiser":
-        return medlord_import.import_denoiser(
+        return medlord_networks.import_denoiser(
             files.diffusion,
             files.diffusion_config,
             options.diffusion_weights,
@@ -174,7 +174,7 @@ def _import_network(
         **options.given("norm_num_groups", "num_head_channels", prefix="control_"),
         **options.given("initial_stride", "condition_keys"),
     }
-    control = medlord_import.import_control(
+    control = medlord_networks.import_control(
         files.controlnet,
         files.controlnet_config,
         imported["denoiser"]["config"],

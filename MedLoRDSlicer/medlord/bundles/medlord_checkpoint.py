@@ -47,10 +47,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     discriminator = _tensors(path, "discriminator", content.get("discriminator"))
     average = content.get("ema", content if "shadow" in content else None)
-    ema = _tensors(path, "ema", average.get("shadow")) if isinstance(average, dict) else None
+    if average is not None and not (isinstance(average, dict) and "shadow" in average):
+        raise WeightsError(
+            f"{path.name} holds a moving average (ema) in an unknown form, without shadow; give a checkpoint of "
+            "MedLoRD's trainers."
+        )
+    ema = _tensors(path, "ema", average["shadow"]) if average else None
     for entry, layout in _MODEL_ENTRIES.items():
         if isinstance(content.get(entry), dict):
-            return Checkpoint(path, layout, _tensors(path, entry, content[entry]), ema, discriminator)
+            model = _tensors(path, entry, content[entry])
+            if model is None and ema is None:
+                raise WeightsError(
+                    f"{path.name} holds no weights: its {entry} is empty; give another checkpoint."
+                )
+            return Checkpoint(path, layout, model, ema, discriminator)
     if ema:
         return Checkpoint(path, "ema", None, ema, discriminator)
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
@@ -90,7 +100,7 @@ def chosen_weights(checkpoint: Checkpoint, weights: str | None) -> tuple[str, Te
 def load_strictly(network: nn.Module, tensors: Tensors, path: Path, what: str) -> None:
     """Copy `tensors` as float32 into `network`, which may be on the meta device.
 
-    Raises WeightsError naming the first tensor that is missing, unexpected or of another shape.
+    Raises WeightsError naming the first tensor that is missing, unexpected, of another shape or not finite.
     """
     expected = network.state_dict()
     _refuse_first(sorted(set(expected) - set(tensors)), path, "lacks", f"which the {what} needs")
@@ -100,6 +110,10 @@ def load_strictly(network: nn.Module, tensors: Tensors, path: Path, what: str) -
             raise WeightsError(
                 f"{path.name} has {name} of shape {tuple(tensor.shape)}, the {what} needs "
                 f"{tuple(expected[name].shape)}; check that file and configuration belong together."
+            )
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(
+                f"{path.name} has values in {name} that are not finite; its training diverged: give another checkpoint."
             )
     network.to_empty(device="cpu")
     network.load_state_dict(tensors, strict=True)
@@ -119,9 +133,20 @@ def _load(path: Path) -> Any:
 
 def _tensors(path: Path, entry: str, values: Any) -> Tensors | None:
     """State dict without wrapper prefix; None for an absent or empty entry."""
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        raise WeightsError(
+            f"{path.name} holds a {type(values).__name__} as {entry}, not a dictionary of weights; give a trainer's "
+            "checkpoint."
+        )
     if not values:
         return None
-    odd = [name for name, value in values.items() if not isinstance(value, torch.Tensor)]
+    odd = [
+        name
+        for name, value in values.items()
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+    ]
     if odd:
         raise WeightsError(
             f"{path.name} has no tensor at {odd[0]!r} of {entry}; give a trainer's checkpoint."

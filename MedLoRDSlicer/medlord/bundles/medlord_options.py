@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..volumes import Grid
 from .description import FIXED_WINDOW, OWN_RANGE
-from .medlord_settings import read, section, stated_diffusion
+from .medlord_settings import mapping, read, section, stated_diffusion
 from .scale_check import CROP_AND_PAD, RESIZE
 
 INTENSITY_MAPS, VOLUME_FITS = (OWN_RANGE, FIXED_WINDOW), (RESIZE, CROP_AND_PAD)
@@ -174,10 +174,10 @@ def require_agreement(files: MedlordFiles, options: MedlordOptions) -> None:
         return
     control = read(files.controlnet_config)
     first, second = stated_diffusion(files.diffusion_config), stated_diffusion(control)
-    unet = section(
+    unet = mapping(
         read(files.diffusion_config), tuple((name, "params") for name in ("model", "ldm", "diffusion"))
     )
-    served = section(control, (("pretrained_model", "params"),))
+    served = mapping(control, (("pretrained_model", "params"),))
     names = ("norm_num_groups", "num_head_channels")
     for one, other, compared in ((first, second, DIFFUSION_OPTIONS), (unet or {}, served or {}, names)):
         for name in compared:

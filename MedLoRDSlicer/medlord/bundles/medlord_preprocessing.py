@@ -8,6 +8,7 @@ what they saw in training.
 from __future__ import annotations
 
 import csv
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +24,9 @@ def read_file_order(path: str | Path) -> np.ndarray:
     """Stored values of a NIfTI volume [i, j, k] in file order, scaled by its header; no reorientation."""
     try:
         values = np.asanyarray(nibabel.load(path).dataobj)
-    except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
         raise InputError(
-            f"{Path(path).name} cannot be read as NIfTI: {' '.join(str(error).split())}."
+            f"{Path(path).name} cannot be read as NIfTI: {' '.join(str(error).split())}; give an undamaged file."
         ) from error
     if values.ndim != 3:
         raise InputError(f"{Path(path).name} has {values.ndim} axes; a volume with three is needed.")

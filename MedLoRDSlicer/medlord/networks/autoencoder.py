@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,6 +34,31 @@ def per_axis(value: Axes) -> tuple[int, int, int]:
     if len(values) != 3 or not all(isinstance(item, int) for item in values):
         raise ValueError(f"{value!r} is neither one whole number nor three of them")
     return values
+
+
+def _require_whole_scaling(down: Sequence[Sequence], up: Sequence[Sequence]) -> None:
+    """Raise `ValueError` unless every level divides and multiplies sizes by exactly its strides, alike both ways.
+
+    Tiles and grids rely on it: an image of `downsampling_factors` times n voxels has n latents, and they give it back.
+    """
+    for name, levels, count in (("downsample_parameters", down, 4), ("upsample_parameters", up, 5)):
+        if any(len(level) != count for level in levels):
+            raise ValueError(f"{name} need {count} numbers in every level")
+    for level in down:
+        for stride, kernel, dilation, padding in zip(*level, strict=True):
+            # floor((n + surplus) / stride) + 1 is n / stride for every multiple n of the stride
+            surplus = 2 * padding - dilation * (kernel - 1) - 1
+            if stride < 1 or not -stride <= surplus < 0:
+                raise ValueError(f"downsample_parameters {level} do not divide sizes by their stride exactly")
+    for level in up:
+        for stride, kernel, dilation, padding, extra in zip(*level, strict=True):
+            if stride < 1 or dilation * (kernel - 1) - 2 * padding + extra + 1 != stride:
+                raise ValueError(f"upsample_parameters {level} do not multiply sizes by their stride exactly")
+    factors = [[math.prod(level[0][axis] for level in levels) for axis in range(3)] for levels in (down, up)]
+    if factors[0] != factors[1]:
+        raise ValueError(
+            f"the encoder divides sizes by {factors[0]}, the decoder multiplies them by {factors[1]}"
+        )
 
 
 def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
@@ -86,6 +112,7 @@ class VectorQuantizedAutoencoder(nn.Module):
         self.upsample_parameters = [
             tuple(per_axis(value) for value in level) for level in upsample_parameters
         ]
+        _require_whole_scaling(self.downsample_parameters, self.upsample_parameters)
         self.encoder = Encoder(
             in_channels=in_channels,
             out_channels=embedding_dim,

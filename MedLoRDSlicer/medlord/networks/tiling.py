@@ -184,13 +184,15 @@ def embed_tiled(
     tile: Size | None = None,
     *,
     device: torch.device | str | None = None,
+    progress: Progress | None = None,
     cancel: Cancel | None = None,
     warn: Warn | None = None,
 ) -> torch.Tensor:
     """Masks (batch, conditions, i, j, k), any type -> the features of `ControlNetwork.embed_condition`, on `device`.
 
     Masks may be uint8 or bool on the CPU; one tile at a time becomes a tensor of the network's type on `device`
-    (default: that of `masks`). Raises as `encode_tiled`, and `InputError` for a wrong number of channels.
+    (default: that of `masks`). `progress`, `cancel` and `warn` as for `decode_tiled`, in the phase "condition". Raises
+    as `encode_tiled`, and `InputError` for a wrong number of channels.
     """
     factors, target = control.condition_factors, torch.device(device or masks.device)
     layout = condition_layout(control, _cells(masks, factors), tile)
@@ -199,7 +201,8 @@ def embed_tiled(
     def embed(place: tuple[slice, ...]) -> torch.Tensor:
         return control.embed_condition(_voxels(masks, place, factors).to(target))
 
-    return _run(embed, layout, (1, 1, 1), target, PhaseClock("condition", layout.count, None), cancel)
+    clock = PhaseClock("condition", layout.count, progress)
+    return _run(embed, layout, (1, 1, 1), target, clock, cancel)
 
 
 def _run(

@@ -30,7 +30,7 @@ from medlord.bundles.bundle import (
 )
 from medlord.bundles.description import OWN_RANGE, read_description
 from medlord.bundles.import_medlord import import_medlord
-from medlord.bundles.medlord_import import import_autoencoder
+from medlord.bundles.medlord_networks import import_autoencoder
 from medlord.bundles.medlord_preprocessing import crop_or_pad, resize_trilinear, scale_by_own_range
 from medlord.errors import CancelledError, EngineError, InputError, WeightsError
 from medlord.resources import BUNDLED_MODEL
@@ -275,6 +275,17 @@ def test_the_scale_factor_is_checked_on_volumes(files, out, tmp_path, fit, monke
     check = result.description.provenance["scale_factor_check"]
     assert check["measured"] == pytest.approx(right, rel=1e-4) and check["volumes"] == 2
     assert any("10% away" in warning for warning in result.warnings)
+
+
+def test_a_volume_cut_short_is_named(files, out, tmp_path):
+    whole = tmp_path / "whole.nii.gz"
+    hu = np.random.default_rng(0).integers(-1000, 400, (20, 20, 10)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(hu, np.eye(4)), whole)
+    short = tmp_path / "short.nii.gz"
+    short.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(InputError, match="short.nii.gz cannot be read as NIfTI") as caught:
+        import_medlord(files, "imported", OPTIONS, out=out, check_volumes=[short])
+    assert "\n" not in str(caught.value) and not out.exists()
 
 
 def test_missing_files_are_named(files, out, tmp_path):

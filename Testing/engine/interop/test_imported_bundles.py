@@ -34,12 +34,12 @@ def _imported(case: dict, folder: Path, training_steps: int):
         controlnet_weights=control["weights"] if control else None,
         condition_keys=tuple(case["condition_keys"]) if control else None,
     )
-    return import_medlord(files, case["id"].replace(".", "-"), options, out=folder)
+    return import_medlord(files, "imported", options, out=folder)
 
 
 def _shape(case: dict, vqvae: dict) -> tuple[int, ...]:
     """Voxels of the case's volumes: the latent's times the autoencoder's factor."""
-    from medlord.bundles.medlord_import import import_autoencoder
+    from medlord.bundles.medlord_networks import import_autoencoder
 
     network = import_autoencoder(FOLDER / vqvae["checkpoint"], FOLDER / vqvae["config"]).network
     pairs = zip(case["latent_shape"], network.downsampling_factors, strict=True)

@@ -60,10 +60,10 @@ def run_vqvae(case: dict, data: dict) -> tuple:
     """Encoding, quantisation, decoding and discriminator of an autoencoder."""
     import torch
 
-    from medlord.bundles import medlord_import
+    from medlord.bundles import medlord_networks
     from medlord.bundles.medlord_preprocessing import to_hounsfield
 
-    autoencoder = _network(medlord_import.import_autoencoder, case).network
+    autoencoder = _network(medlord_networks.import_autoencoder, case).network
     image, probe = _tensor(data["image"]), _tensor(data["probe"])
     with torch.no_grad():
         latent = autoencoder.encode(image)
@@ -82,7 +82,7 @@ def run_vqvae(case: dict, data: dict) -> tuple:
             "probe_hu": to_hounsfield(decoded.numpy())[0, 0],
         }
         if "discriminator_logits" in case["outputs"]:
-            got["discriminator_logits"] = _network(medlord_import.import_discriminator, case).network(image)
+            got["discriminator_logits"] = _network(medlord_networks.import_discriminator, case).network(image)
     return got, data, case["outputs"]
 
 
@@ -90,7 +90,7 @@ def run_unet(case: dict, data: dict) -> tuple:
     """Single passes with either kind of weights, and noising, target and loss of a training step."""
     import torch
 
-    from medlord.bundles import medlord_import
+    from medlord.bundles import medlord_networks
     from medlord.bundles.medlord_settings import diffusion_settings
     from medlord.sampling import NoiseSchedule
     from medlord.training.losses import smooth_l1_loss
@@ -107,7 +107,7 @@ def run_unet(case: dict, data: dict) -> tuple:
     for name, output in case["outputs"].items():
         if name in got:
             continue
-        imported = _network(medlord_import.import_denoiser, case, output["weights"])
+        imported = _network(medlord_networks.import_denoiser, case, output["weights"])
         if "output_activation" in case:
             assert imported.description["config"]["output_activation"] == case["output_activation"]
         with torch.no_grad():
@@ -133,11 +133,11 @@ def run_controlnet(case: dict, data: dict) -> tuple:
 
 
 def _denoiser_and_control(unet: dict, control: dict):
-    from medlord.bundles import medlord_import
+    from medlord.bundles import medlord_networks
 
-    denoiser = _network(medlord_import.import_denoiser, unet, unet["weights"])
+    denoiser = _network(medlord_networks.import_denoiser, unet, unet["weights"])
     adapter = _network(
-        medlord_import.import_control, control, denoiser.description["config"], weights=control["weights"]
+        medlord_networks.import_control, control, denoiser.description["config"], weights=control["weights"]
     )
     return denoiser.network, adapter.network
 
@@ -158,30 +158,33 @@ def run_conditional_sampling(case: dict, data: dict) -> tuple:
         return denoiser(x, t, *control(x, t, embedded, case["conditioning_scale"]))
 
     got = {"cond": condition}
-    for name in _chains(case):
-        got.update(_chain(case, data, name, steered, case["num_train_timesteps"], case[f"{name}_steps"]))
+    for name in _chains(data):
+        steps = case.get(f"{name}_steps", case.get("ddim_steps"))
+        got.update(_chain(case, data, name, steered, case["num_train_timesteps"], steps))
     return got, data, case["outputs"]
 
 
 def run_unconditional_sampling(case: dict, data: dict) -> tuple:
     """Full DDPM and DDIM chains without condition."""
-    from medlord.bundles import medlord_import
+    from medlord.bundles import medlord_networks
 
-    denoiser = _network(medlord_import.import_denoiser, case["unet"], case["unet"]["weights"]).network
+    denoiser = _network(medlord_networks.import_denoiser, case["unet"], case["unet"]["weights"]).network
     got = {}
-    for name in _chains(case):
-        got.update(_chain(case, data, name, denoiser, case[name]["num_train_timesteps"], case[name]["steps"]))
+    for name in _chains(data):
+        chain = case.get(name, case.get("ddim"))
+        got.update(_chain(case, data, name, denoiser, chain["num_train_timesteps"], chain["steps"]))
     return got, data, case["outputs"]
 
 
-def _chains(case: dict) -> list[str]:
-    return [name for name in ("ddpm", "ddim") if name in case or f"{name}_steps" in case]
+def _chains(data: dict) -> list[str]:
+    """The chains of a case: those that it gives a start for ("ddim_eta" is the one with noise in its steps)."""
+    return [name.removesuffix("_x_init") for name in data if name.endswith("_x_init")]
 
 
 def _chain(case: dict, data: dict, name: str, denoiser, training_steps: int, steps: int) -> dict:
     import torch
 
-    from medlord.bundles import medlord_import
+    from medlord.bundles import medlord_networks
     from medlord.bundles.medlord_preprocessing import to_hounsfield
     from medlord.bundles.medlord_settings import diffusion_settings
     from medlord.sampling import NoiseSchedule, denoise, make_sampler
@@ -190,10 +193,12 @@ def _chain(case: dict, data: dict, name: str, denoiser, training_steps: int, ste
     diffusion = diffusion_settings(FOLDER / case["unet"]["config"], options)
     upstream = {
         "ddpm": {"upstream_short_chain": True},
-        "ddim": {"spacing": "leading", "eta": case.get("eta", 0.0)},
+        "ddim": {"spacing": "leading"},
+        "ddim_eta": {"spacing": "leading", "eta": case.get("eta")},
     }
     schedule = NoiseSchedule.from_dict(diffusion["schedule"])
-    sampler = make_sampler(name, schedule, steps, diffusion["prediction_type"], **upstream[name])
+    sampler_name = name.removesuffix("_eta")
+    sampler = make_sampler(sampler_name, schedule, steps, diffusion["prediction_type"], **upstream[name])
     states, predictions = [], []
 
     def recorded(x, t):
@@ -205,7 +210,7 @@ def _chain(case: dict, data: dict, name: str, denoiser, training_steps: int, ste
     final = denoise(recorded, sampler, start.shape, seed=0, initial=start, noises=noises)
     after = torch.stack([*states[1:], final])[:, 0]
     latent = final / diffusion["scale_factor"]
-    autoencoder = _network(medlord_import.import_autoencoder, case["vqvae"]).network
+    autoencoder = _network(medlord_networks.import_autoencoder, case["vqvae"]).network
     with torch.no_grad():
         hu = to_hounsfield(autoencoder.decode_latent(latent).numpy())[0, 0]
     return {
@@ -234,6 +239,11 @@ def run_schedules(case: dict, data: dict) -> tuple:
             schedule = medlord_schedule("cosine", int(chain[1]))
             got[name] = make_sampler(chain[3], schedule, int(chain[2]), **upstream[chain[3]]).timesteps
             tolerances[name] = "exact"
+        else:
+            known = re.fullmatch(
+                r"sample|model_output|noise|q_timesteps|add_noise|velocity|step\d+_(prev|x0)", name
+            )
+            assert known, f"{name} would not be compared"
     sample, output, noise = (_tensor(data[key]) for key in ("sample", "model_output", "noise"))
     noising, q = medlord_schedule("cosine", table_steps[0]), _tensor(data["q_timesteps"])
     got["add_noise"], got["velocity"] = (
@@ -277,11 +287,11 @@ def run_training_terms(case: dict, data: dict) -> tuple:
     """Losses of the adversarial autoencoder training and one update of the codebook."""
     import torch
 
-    from medlord.bundles import medlord_import
+    from medlord.bundles import medlord_networks
     from medlord.training import losses
 
-    autoencoder = _network(medlord_import.import_autoencoder, case["vqvae"]).network
-    discriminator = _network(medlord_import.import_discriminator, case["vqvae"]).network
+    autoencoder = _network(medlord_networks.import_autoencoder, case["vqvae"]).network
+    discriminator = _network(medlord_networks.import_discriminator, case["vqvae"]).network
     image, reconstruction = _tensor(data["image"]), _tensor(data["reconstruction"])
     with torch.no_grad():
         fake = discriminator(reconstruction)

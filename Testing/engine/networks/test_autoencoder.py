@@ -144,6 +144,35 @@ def test_half_precision_weights_decode_without_autocast():
 
 
 @pytest.mark.parametrize(
+    ("down", "up", "named"),
+    [
+        ([2, 3, 1, 0], [2, 4, 1, 1, 0], "do not divide sizes by their stride"),
+        ([2, 4, 1, 1], [2, 3, 1, 1, 0], "do not multiply sizes by their stride"),
+        (
+            [2, 4, 1, 1],
+            [1, 3, 1, 1, 0],
+            "the encoder divides sizes by [4, 4, 4], the decoder multiplies them by [1",
+        ),
+        ([2, 4, 1], [2, 4, 1, 1, 0], "downsample_parameters need 4 numbers in every level"),
+    ],
+)
+def test_convolutions_that_do_not_scale_by_whole_numbers_are_refused(down, up, named):
+    """Otherwise grid and tiles would not meet the image."""
+    with pytest.raises(InputError) as caught:
+        autoencoder(strides=None, downsample_parameters=[down] * 2, upsample_parameters=[up] * 2)
+    assert named in str(caught.value)
+
+
+def test_other_kernels_that_scale_by_whole_numbers_serve_too():
+    """Kernel 3 with stride 2, and 3 with one more voxel on the way up."""
+    network = autoencoder(
+        strides=None, downsample_parameters=[[2, 3, 1, 1]] * 2, upsample_parameters=[[2, 3, 1, 1, 1]] * 2
+    )
+    images = torch.randn(1, 1, 8, 12, 16)
+    assert network.decode_latent(network.encode(images)).shape == images.shape
+
+
+@pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"strides": 3}, "stride 3"),

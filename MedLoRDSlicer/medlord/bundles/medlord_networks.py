@@ -21,16 +21,6 @@ from . import medlord_layout as layout
 from .medlord_checkpoint import Checkpoint, Tensors, chosen_weights, load_strictly, read_checkpoint
 from .medlord_settings import Config, Settings, network_settings, read, section
 
-PREPROCESSING = {
-    "clip_hu": [-1000.0, 1000.0],
-    "intensity_map": "own-minimum-and-maximum",
-    "orientation": "file",
-    "spacing": "file",
-    "condition_fit": "centre-crop-and-pad",
-    "padding_value": 0.0,
-}
-"""How MedLoRD prepares volumes before training, whatever the configuration: see `medlord_preprocessing`."""
-
 _AUTOENCODER_KEYS = set(build.AUTOENCODER) - {"channels", "strides", "revival_threshold", "chunk_bytes"} | {
     "spatial_dims",
     "num_channels",
@@ -72,8 +62,8 @@ class ImportedNetwork:
 
     The description has `kind`, `config` (for the `build` function of that kind), `layout` and `weights` of the file,
     `sources` (where each value of the configuration came from: shapes, configuration, option or default), `left_out`
-    (stored tensors that the original never applies), `differences` (where the YAML contradicts the shapes; the shapes
-    win) and `preprocessing`. A ControlNet also has `conditions`, the order of its masks.
+    (stored tensors that the original never applies) and `differences` (where the YAML contradicts the shapes; the
+    shapes win). A ControlNet also has `conditions`, the order of its masks.
     """
 
     network: nn.Module
@@ -99,15 +89,16 @@ def import_autoencoder(
     levels = len(structure["channels"])
     network_config = {
         **structure,
-        "downsample_parameters": _convolutions(settings.required("downsample_parameters"), levels),
-        "upsample_parameters": _convolutions(settings.required("upsample_parameters"), levels),
-        **{key: settings.optional(key, build.AUTOENCODER[key]) for key in _TRAINING_SETTINGS},
+        "downsample_parameters": _convolutions(settings, "downsample_parameters", levels),
+        "upsample_parameters": _convolutions(settings, "upsample_parameters", levels),
+        "act": settings.optional("act", build.AUTOENCODER["act"]),
+        **{key: settings.number(key, build.AUTOENCODER[key]) for key in _TRAINING_SETTINGS},
     }
     network = _loaded(build.build_autoencoder, network_config, tensors, source.path, "autoencoder")
     return _imported("autoencoder", network, network_config, source, "model", settings, structure, left_out)
 
 
-_TRAINING_SETTINGS = ("commitment_cost", "decay", "epsilon", "act", "dropout")
+_TRAINING_SETTINGS = ("commitment_cost", "decay", "epsilon", "dropout")
 
 
 def import_discriminator(checkpoint: str | Path, config: Config) -> ImportedNetwork:
@@ -148,9 +139,9 @@ def import_denoiser(
     structure = layout.denoiser_structure(layout.Shapes(tensors, source.path), has_activation)
     network_config = {
         **structure,
-        "norm_num_groups": settings.required("norm_num_groups"),
-        "num_head_channels": _for_levels(settings.required("num_head_channels"), len(structure["channels"])),
-        "norm_eps": settings.optional("norm_eps", build.DENOISER["norm_eps"]),
+        "norm_num_groups": settings.whole_number("norm_num_groups"),
+        "num_head_channels": settings.per_level("num_head_channels", len(structure["channels"])),
+        "norm_eps": settings.number("norm_eps", build.DENOISER["norm_eps"]),
     }
     network = _loaded(build.build_denoiser, network_config, tensors, source.path, "denoiser")
     return _imported("denoiser", network, network_config, source, kind, settings, structure, left_out)
@@ -182,16 +173,15 @@ def import_control(
     conditions = _condition_names(config, settings, structure["condition_channels"])
     inherited = ("in_channels", "num_res_blocks", "resblock_updown", "denoiser_channels")
     own = {key: value for key, value in structure.items() if key not in inherited}
-    levels = len(structure["channels"])
     network_config = {
         **own,
         "embedding_strides": [
             settings.required("initial_stride"),
             *[2] * (len(own["embedding_channels"]) - 1),
         ],
-        "norm_num_groups": settings.required("norm_num_groups"),
-        "num_head_channels": _for_levels(settings.required("num_head_channels"), levels),
-        "norm_eps": settings.optional("norm_eps", build.DENOISER["norm_eps"]),
+        "norm_num_groups": settings.whole_number("norm_num_groups"),
+        "num_head_channels": settings.per_level("num_head_channels", len(own["channels"])),
+        "norm_eps": settings.number("norm_eps", build.DENOISER["norm_eps"]),
     }
     network = _loaded(
         lambda values: build.build_control(values, denoiser_config),
@@ -205,25 +195,32 @@ def import_control(
     return imported
 
 
-def _for_levels(values: Any, levels: int) -> list:
-    return [values] * levels if isinstance(values, int) else list(values)
-
-
-def _convolutions(parameters: Any, levels: int) -> list:
+def _convolutions(settings: Settings, name: str, levels: int) -> list:
     """Parameters of one convolution per level, also where the configuration gives one set for all levels."""
-    is_one_set = all(isinstance(value, int) for value in parameters)
-    return [list(parameters)] * levels if is_one_set else [list(entry) for entry in parameters]
+    parameters = settings.required(name)
+    rows = parameters if isinstance(parameters, list | tuple) else [parameters]
+    if all(isinstance(value, int) for value in rows):
+        rows = [rows] * levels
+    if not all(isinstance(row, list | tuple) for row in rows):
+        raise InputError(
+            f"{name} of the autoencoder are {parameters!r}; give stride, kernel, dilation and padding of every level."
+        )
+    return [list(row) for row in rows]
 
 
 def _condition_names(config: Config, settings: Settings, channels: int) -> list[str]:
     stated = section(read(config), (("controlnet", "condition_keys"),))
     settings.parameters = {**settings.parameters, "condition_keys": stated}
-    names = list(settings.required("condition_keys"))
+    names = settings.required("condition_keys")
+    if not isinstance(names, list | tuple):
+        raise InputError(
+            f"condition_keys is {names!r}; it must list a name for every mask channel, in order."
+        )
     if len(names) != channels:
         raise InputError(
             f"{len(names)} condition names stand for {channels} mask channels; name every channel in order."
         )
-    return names
+    return list(names)
 
 
 def _refuse_other_denoiser(path: Path, control: dict[str, Any], denoiser_config: dict[str, Any]) -> None:
@@ -248,6 +245,14 @@ def _loaded(make: Callable, config: dict[str, Any], tensors: Tensors, path: Path
     return network.eval()
 
 
+_THEIR_NAMES = {
+    "channels": "num_channels",
+    "embedding_channels": "conditioning_embedding_num_channels",
+    "condition_channels": "conditioning_embedding_in_channels",
+    "with_transformers": "with_conditioning",
+}
+
+
 def _imported(
     kind: str,
     network: nn.Module,
@@ -260,14 +265,12 @@ def _imported(
 ) -> ImportedNetwork:
     sources = {**settings.sources, **dict.fromkeys(structure, "shapes")}
     differences = []
-    for ours, theirs in {**{key: key for key in structure}, "channels": "num_channels"}.items():
+    # What a ControlNet's configuration calls num_channels are the widths that it serves.
+    told_widths = structure.get("denoiser_channels", structure.get("channels"))
+    for ours, told in {**structure, "channels": told_widths}.items():
+        theirs = _THEIR_NAMES.get(ours, ours)
         stated = settings.parameters.get(theirs)
-        told = (
-            structure.get("denoiser_channels")
-            if kind == "control" and ours == "channels"
-            else structure.get(ours)
-        )
-        if stated is not None and told is not None and not _same(stated, told):
+        if None not in (stated, told) and not _same(stated, told):
             differences.append(f"{theirs}: the configuration says {stated}, the weights {told}")
     description = {
         "kind": kind,
@@ -277,12 +280,12 @@ def _imported(
         "sources": sources,
         "left_out": left_out,
         "differences": differences,
-        "preprocessing": PREPROCESSING,
     }
     return ImportedNetwork(network, description)
 
 
 def _same(stated: Any, told: Any) -> bool:
-    if isinstance(told, list) and isinstance(stated, int):
-        return all(value == stated for value in told)
-    return list(stated) == told if isinstance(told, list) else stated == told
+    if not isinstance(told, list):
+        return stated == told
+    values = list(stated) if isinstance(stated, list | tuple) else [stated] * len(told)
+    return values == told

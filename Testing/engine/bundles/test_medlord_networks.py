@@ -24,7 +24,7 @@ from support.medlord_files import (
     wrapped,
 )
 
-from medlord.bundles import medlord_import
+from medlord.bundles import medlord_networks
 from medlord.bundles.medlord_settings import diffusion_settings
 from medlord.errors import InputError, WeightsError
 from medlord.networks.build import build_autoencoder, build_control, build_denoiser
@@ -48,7 +48,7 @@ def test_denoisers_of_every_layout_and_generation(tmp_path, layout, activation):
     stored = [under_their_names(network, activation) for network in networks]
     path = saved(tmp_path / "best_model.pth", LAYOUTS[layout](*stored))
     weights = "ema" if layout in ("trainer", "average only") else "model"
-    imported = medlord_import.import_denoiser(path, DENOISER_YAML, weights)
+    imported = medlord_networks.import_denoiser(path, DENOISER_YAML, weights)
     x, steps = torch.randn(1, 3, 4, 4, 4), torch.tensor([3])
     with torch.no_grad():
         expected = networks[weights == "ema"](x, steps)
@@ -68,7 +68,7 @@ def control_files(tmp_path):
 def test_control_with_its_conditions(tmp_path):
     """Widths, transformers and the order of the masks come back."""
     path, network = control_files(tmp_path)
-    imported = medlord_import.import_control(path, CONTROL_YAML, DENOISER)
+    imported = medlord_networks.import_control(path, CONTROL_YAML, DENOISER)
     x, steps, masks = torch.randn(1, 3, 4, 4, 4), torch.tensor([3]), torch.rand(1, 2, 16, 16, 16)
     with torch.no_grad():
         got = imported.network(x, steps, imported.network.embed_condition(masks))
@@ -84,22 +84,40 @@ def test_control_refuses_another_denoiser_and_missing_names(tmp_path):
     """It belongs to one U-Net; the order of masks and the first stride stand in no weight."""
     path, _ = control_files(tmp_path)
     with pytest.raises(WeightsError, match=r"serves a U-Net with channels \[4, 8\]"):
-        medlord_import.import_control(path, CONTROL_YAML, {**DENOISER, "channels": [8, 8]})
+        medlord_networks.import_control(path, CONTROL_YAML, {**DENOISER, "channels": [8, 8]})
     unnamed = {"controlnet": {"params": CONTROL_YAML["controlnet"]["params"]}}
     with pytest.raises(InputError, match="condition_keys"):
-        medlord_import.import_control(path, unnamed, DENOISER)
-    named = medlord_import.import_control(path, unnamed, DENOISER, options={"condition_keys": ["a", "b"]})
+        medlord_networks.import_control(path, unnamed, DENOISER)
+    named = medlord_networks.import_control(path, unnamed, DENOISER, options={"condition_keys": ["a", "b"]})
     assert named.description["conditions"] == ["a", "b"]
     assert named.description["sources"]["condition_keys"] == "option"
     with pytest.raises(InputError, match="1 condition names stand for 2"):
-        medlord_import.import_control(path, unnamed, DENOISER, options={"condition_keys": ["a"]})
+        medlord_networks.import_control(path, unnamed, DENOISER, options={"condition_keys": ["a"]})
     without = {
         key: value for key, value in CONTROL_YAML["controlnet"]["params"].items() if key != "initial_stride"
     }
     with pytest.raises(InputError, match="initial_stride"):
-        medlord_import.import_control(
+        medlord_networks.import_control(
             path, {"controlnet": {"condition_keys": ["a", "b"], "params": without}}, DENOISER
         )
+
+
+def test_contradictions_of_a_control_are_listed(tmp_path):
+    """Shapes win, and every setting that says otherwise is named under its name in the configuration."""
+    path, _ = control_files(tmp_path)
+    stated = {
+        "num_channels": [8, 16],
+        "with_conditioning": False,
+        "conditioning_embedding_num_channels": [2, 8],
+        "conditioning_embedding_in_channels": 2,
+    }
+    section = {**CONTROL_YAML["controlnet"], "params": {**CONTROL_YAML["controlnet"]["params"], **stated}}
+    imported = medlord_networks.import_control(path, {"controlnet": section}, DENOISER)
+    assert sorted(imported.description["differences"]) == [
+        "conditioning_embedding_num_channels: the configuration says [2, 8], the weights [2, 4]",
+        "num_channels: the configuration says [8, 16], the weights [4, 8]",
+        "with_conditioning: the configuration says False, the weights True",
+    ]
 
 
 def test_old_autoencoder_with_its_counter(tmp_path):
@@ -109,7 +127,7 @@ def test_old_autoencoder_with_its_counter(tmp_path):
     content = {"epoch": 7, "state_dict": wrapped(stored), "ema_w": torch.ones(1)}
     path = saved(tmp_path / "checkpoint_epoch_7.pth", content)
     stated = {"stage1": {"params": {**AUTOENCODER_YAML["model"]["params"], "num_embeddings": 4096}}}
-    imported = medlord_import.import_autoencoder(path, stated)
+    imported = medlord_networks.import_autoencoder(path, stated)
     images = torch.rand(1, 1, 8, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(imported.network(images)[0], network(images)[0])
@@ -128,7 +146,7 @@ def test_missing_tensors_are_named(tmp_path, name):
     del stored[name]
     path = saved(tmp_path / "model.pth", {"model": stored})
     with pytest.raises(WeightsError, match=re.escape(name.replace("out.1", "out.2"))):
-        medlord_import.import_denoiser(path, DENOISER_YAML)
+        medlord_networks.import_denoiser(path, DENOISER_YAML)
 
 
 @pytest.mark.parametrize("name", ["class_head.weight", "down_blocks.0.extra.bias", "encoder.weight"])
@@ -137,7 +155,7 @@ def test_unexpected_tensors_are_named(tmp_path, name):
     stored = {**under_their_names(randomised(build_denoiser(DENOISER)), "none"), name: torch.ones(2)}
     path = saved(tmp_path / "model.pth", {"model": stored})
     with pytest.raises(WeightsError, match=re.escape(name)):
-        medlord_import.import_denoiser(path, DENOISER_YAML)
+        medlord_networks.import_denoiser(path, DENOISER_YAML)
 
 
 def test_tensors_of_another_shape_are_named(tmp_path):
@@ -146,7 +164,82 @@ def test_tensors_of_another_shape_are_named(tmp_path):
     stored["time_embed.2.bias"] = torch.ones(3)
     path = saved(tmp_path / "model.pth", {"model": stored})
     with pytest.raises(WeightsError, match=r"time_embed.2.bias of shape \(3,\).*\(16,\)"):
-        medlord_import.import_denoiser(path, DENOISER_YAML)
+        medlord_networks.import_denoiser(path, DENOISER_YAML)
+
+
+def test_values_that_are_not_finite_are_named(tmp_path):
+    """A checkpoint of a training that diverged gives no model."""
+    stored = under_their_names(randomised(build_denoiser(DENOISER)), "none")
+    stored["time_embed.2.bias"][1] = float("nan")
+    path = saved(tmp_path / "model.pth", {"model": stored})
+    with pytest.raises(WeightsError, match=r"values in time_embed.2.bias that are not finite"):
+        medlord_networks.import_denoiser(path, DENOISER_YAML)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("num_head_channels", "four", "num_head_channels of the denoiser is 'four'"),
+        ("num_head_channels", [4], "one for each of the 2 levels"),
+        ("num_head_channels", 2.5, "num_head_channels of the denoiser is 2.5"),
+        ("norm_num_groups", True, "norm_num_groups of the denoiser is True"),
+        ("norm_eps", "small", "norm_eps of the denoiser is 'small', which is no number"),
+        ("num_channels", 7.5, None),
+    ],
+)
+def test_settings_of_another_kind_are_named(tmp_path, name, value, said):
+    """A sentence instead of Python's own words, and nothing is made to fit; where shapes decide, they do."""
+    path = saved(
+        tmp_path / "m.pth", {"model": under_their_names(randomised(build_denoiser(DENOISER)), "none")}
+    )
+    config = {**DENOISER_YAML, "model": {"params": {**DENOISER_YAML["model"]["params"], name: value}}}
+    if said is None:
+        differences = medlord_networks.import_denoiser(path, config).description["differences"]
+        assert differences == ["num_channels: the configuration says 7.5, the weights [4, 8]"]
+        return
+    with pytest.raises(InputError) as caught:
+        medlord_networks.import_denoiser(path, config)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_odd_sections_and_names_of_masks_are_refused(tmp_path):
+    """A word is not a list of one-letter names, and a section is a mapping."""
+    path, _ = control_files(tmp_path)
+    word = {"controlnet": {**CONTROL_YAML["controlnet"], "condition_keys": "ab"}}
+    with pytest.raises(InputError, match="condition_keys is 'ab'; it must list a name"):
+        medlord_networks.import_control(path, word, DENOISER)
+    with pytest.raises(
+        InputError, match=r"section controlnet.params of the configuration is \[1\], no mapping"
+    ):
+        medlord_networks.import_control(path, {"controlnet": {"params": [1]}}, DENOISER)
+    with pytest.raises(InputError, match="section training of the configuration is 5"):
+        diffusion_settings({**DENOISER_YAML, "training": 5})
+
+
+def test_numbers_are_read_as_omegaconf_reads_them(tmp_path):
+    """1e-5 is a text to YAML 1.1, and a number in MedLoRD's files."""
+    network = randomised(build_autoencoder(AUTOENCODER))
+    path = saved(tmp_path / "final_model.pth", under_their_names(network))
+    config = tmp_path / "vqgan.yaml"
+    config.write_text(
+        "model:\n  params:\n    epsilon: 1e-4\n    downsample_parameters: [2, 4, 1, 1]\n"
+        "    upsample_parameters: [2, 4, 1, 1, 0]\n"
+    )
+    assert medlord_networks.import_autoencoder(path, config).description["config"]["epsilon"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("down", "said"),
+    [
+        ("every second", "downsample_parameters of the autoencoder are 'every second'"),
+        ([2, 4], "need 4 numbers"),
+    ],
+)
+def test_convolutions_that_are_none_are_refused(tmp_path, down, said):
+    path = saved(tmp_path / "m.pth", under_their_names(randomised(build_autoencoder(AUTOENCODER))))
+    config = {"model": {"params": {**AUTOENCODER_YAML["model"]["params"], "downsample_parameters": down}}}
+    with pytest.raises(InputError, match=said):
+        medlord_networks.import_autoencoder(path, config)
 
 
 def test_what_no_weight_says_is_refused_or_taken_from_an_option(tmp_path):
@@ -155,22 +248,22 @@ def test_what_no_weight_says_is_refused_or_taken_from_an_option(tmp_path):
     both = saved(tmp_path / "both.pth", {"model": stored, "ema": {"decay": 0.9, "shadow": stored}})
     one = saved(tmp_path / "one.pth", {"model": stored, "ema": None})
     with pytest.raises(InputError, match="raw weights and their moving average"):
-        medlord_import.import_denoiser(both, DENOISER_YAML)
+        medlord_networks.import_denoiser(both, DENOISER_YAML)
     with pytest.raises(WeightsError, match="has no 'ema' weights"):
-        medlord_import.import_denoiser(one, DENOISER_YAML, "ema")
+        medlord_networks.import_denoiser(one, DENOISER_YAML, "ema")
     with pytest.raises(InputError, match="Weights 'raw'"):
-        medlord_import.import_denoiser(one, DENOISER_YAML, "raw")
+        medlord_networks.import_denoiser(one, DENOISER_YAML, "raw")
     for name in ("num_head_channels", "norm_num_groups"):
         parameters = {key: value for key, value in DENOISER_YAML["model"]["params"].items() if key != name}
         with pytest.raises(InputError, match=name):
-            medlord_import.import_denoiser(one, {"model": {"params": parameters}})
+            medlord_networks.import_denoiser(one, {"model": {"params": parameters}})
         given = {name: DENOISER_YAML["model"]["params"][name]}
-        imported = medlord_import.import_denoiser(one, {"model": {"params": parameters}}, options=given)
+        imported = medlord_networks.import_denoiser(one, {"model": {"params": parameters}}, options=given)
         assert imported.description["sources"][name] == "option"
     with pytest.raises(InputError, match="unknown setting 'heads'"):
-        medlord_import.import_denoiser(one, DENOISER_YAML, options={"heads": 4})
+        medlord_networks.import_denoiser(one, DENOISER_YAML, options={"heads": 4})
     with pytest.raises(InputError, match="none of the sections"):
-        medlord_import.import_denoiser(one, {"training": {}})
+        medlord_networks.import_denoiser(one, {"training": {}})
 
 
 @pytest.mark.parametrize("name", ["schedule", "num_train_timesteps", "prediction_type", "scale_factor"])
@@ -195,6 +288,8 @@ def test_the_noise_schedule_and_scale_are_never_guessed(name):
         ({"prediction_type": "x"}, "'x'"),
         ({"scale_factor": 0}, "0"),
         ({"scale_factor": float("nan")}, "nan"),
+        ({"scale_factor": True}, "True"),
+        ({"schedule": ["cosine"]}, "cosine"),
         ({"clip_sample": False}, "unknown setting 'clip_sample'"),
     ],
 )
@@ -214,6 +309,10 @@ def test_schedules_that_do_something_else_are_refused():
         diffusion_settings(
             {"scheduler": {**DENOISER_YAML["scheduler"], "rescale": True}}, {"scale_factor": 1}
         )
+    linear = {**DENOISER_YAML["scheduler"], "schedule": "linear_beta", "beta_start": "1e-4"}
+    assert diffusion_settings({"scheduler": linear}, {"scale_factor": 1})["schedule"]["beta_start"] == 1e-4
+    with pytest.raises(InputError, match="beta_end of the noise schedule is '0,02', which is no number"):
+        diffusion_settings({"scheduler": {**linear, "beta_end": "0,02"}}, {"scale_factor": 1})
 
 
 @pytest.mark.parametrize(
@@ -225,6 +324,13 @@ def test_schedules_that_do_something_else_are_refused():
         ({"epoch": 3}, "has the entries epoch"),
         ({}, "has the entries nothing"),
         ({"model": {"conv_in.conv.weight": "text"}}, "no tensor at 'conv_in.conv.weight'"),
+        ({"model": {}, "ema": None}, "holds no weights: its model is empty"),
+        ({"model": {3: torch.ones(1)}}, "no tensor at 3"),
+        ({"model": {}, "discriminator": [1]}, "holds a list as discriminator"),
+        (
+            {"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}},
+            "moving average .* in an unknown form",
+        ),
         ({"model": {"conv_in.conv.weight": torch.ones(1)}}, "is no denoising U-Net"),
     ],
 )
@@ -236,7 +342,7 @@ def test_files_that_are_no_checkpoints(tmp_path, content, named):
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(WeightsError, match=named) as caught:
-        medlord_import.import_denoiser(path, DENOISER_YAML)
+        medlord_networks.import_denoiser(path, DENOISER_YAML)
     assert "\n" not in str(caught.value) and path.name in str(caught.value)
 
 
@@ -255,5 +361,5 @@ def test_code_in_a_file_is_not_run(tmp_path):
     witness = tmp_path / "witness"
     path = saved(tmp_path / "best_model.pth", {"model": Harmful(witness)})
     with pytest.raises(WeightsError, match="cannot be read"):
-        medlord_import.import_denoiser(path, DENOISER_YAML)
+        medlord_networks.import_denoiser(path, DENOISER_YAML)
     assert not witness.exists()
