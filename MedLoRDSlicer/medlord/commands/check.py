@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .inputs import add_mask_arguments, check_mask_arguments, read_masks
 from .outputs import all_or_nothing, check_outputs
+from .segmenter_options import SEGMENTER_HELP, add_segmenter_arguments, named_segmenter
 
 if TYPE_CHECKING:
     from ..conditions import Conditions
@@ -35,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="report to write (.json)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also a report with pictures (.html)")
     parser.add_argument(
-        "--segmenter", metavar="NAME", help="what finds the structures: hu-rules (default), or labelmap with --found"
+        "--segmenter", metavar="NAME",
+        help=f"what finds the structures (hu-rules): {SEGMENTER_HELP}; or labelmap with --found",
     )  # fmt: skip
     parser.add_argument(
         "--found", type=Path, metavar="FILE",
@@ -55,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="contrast phase (that of the recipe, or unknown)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    add_segmenter_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     from ..volumes import require_ct
 
     outputs = _check_arguments(arguments)
-    segmenter = None if arguments.found else _named_segmenter(arguments.segmenter)
+    segmenter = None if arguments.found else named_segmenter(arguments.segmenter or "hu-rules", arguments)
     volume = load_volume(arguments.ct)
     require_ct(volume, "The volume to check")
     real = load_volume(arguments.real) if arguments.real else None
@@ -112,12 +115,6 @@ def _check_arguments(arguments: argparse.Namespace) -> list[Path]:
     outputs = [path for path in (arguments.out, arguments.html) if path]
     check_outputs(outputs, arguments.overwrite)
     return outputs
-
-
-def _named_segmenter(name: str | None) -> Segmenter:
-    from ..evaluation.segmenters import find_segmenter
-
-    return find_segmenter(name or "hu-rules")
 
 
 def _existing_segmentation(path: Path, wanted: list[str]) -> Segmenter:

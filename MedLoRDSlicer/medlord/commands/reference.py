@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .outputs import all_or_nothing, check_outputs
+from .segmenter_options import SEGMENTER_HELP, add_segmenter_arguments, named_segmenter
 
 if TYPE_CHECKING:
     from .console import Console
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--ct", required=True, metavar="GLOB", help="CT files, for example 'scans/*.nii.gz'")
     build.add_argument(
-        "--segmenter", default="hu-rules", metavar="NAME", help="what finds the structures (hu-rules)"
+        "--segmenter",
+        default="hu-rules",
+        metavar="NAME",
+        help=f"what finds the structures (hu-rules): {SEGMENTER_HELP}",
     )
     build.add_argument(
         "--found", metavar="GLOB",
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CSV with the column 'file' and one per attribute, such as contrast_phase",
     )  # fmt: skip
     _add_output(build, "reference to write (.json)")
+    add_segmenter_arguments(build)
     compare = actions.add_parser(
         "compare", help="a set of volumes against a reference, both measured with build"
     )
@@ -66,11 +71,10 @@ def _add_output(parser: argparse.ArgumentParser, what: str) -> None:
 def _build(arguments: argparse.Namespace, console: Console) -> None:
     from ..evaluation.reference import save_reference
     from ..evaluation.reference_build import build_reference, files_matching, read_attributes
-    from ..evaluation.segmenters import find_segmenter
 
     _check_ending(arguments.out, ".json")
     check_outputs([arguments.out], arguments.overwrite)
-    segmenter = None if arguments.found else find_segmenter(arguments.segmenter)
+    segmenter = None if arguments.found else named_segmenter(arguments.segmenter, arguments)
     files = files_matching(arguments.ct, "CT")
     found = files_matching(arguments.found, "segmentation") if arguments.found else []
     attributes = read_attributes(arguments.attributes, files) if arguments.attributes else None

@@ -28,6 +28,17 @@ class ViolinPanel:
     own: np.ndarray
 
 
+@dataclass(frozen=True)
+class IntervalPoint:
+    """One line of `interval_plot`: a value, its interval (None: unknown) and its floor (None: there is none)."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    floor: float | None
+
+
 def violin_plot(panels: Sequence[ViolinPanel]) -> bytes:
     """PNG bytes of violins side by side, at most six in a row; each panel has its own axis."""
     columns = min(len(panels), 6)
@@ -72,6 +83,24 @@ def tissue_plot(rows: Sequence[TissueHu]) -> bytes:
     axes.set_yticks(range(len(rows)), [row.name.replace("_", " ") for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("HU", fontsize=8)
+    _tidy(axes)
+    return _png(figure)
+
+
+def interval_plot(points: Sequence[IntervalPoint], unit: str) -> bytes:
+    """PNG bytes: one line per point with its interval, and a bar from zero to its floor."""
+    figure = _figure(7.2, 0.36 * len(points) + 0.9)
+    axes = figure.add_subplot()
+    for line, point in enumerate(points):
+        if point.floor is not None:
+            axes.barh(line, point.floor, height=0.6, color=_RANGE_COLOUR)
+        if point.low is not None:
+            axes.hlines(line, point.low, point.high, color=_OWN_COLOUR, linewidth=2)
+        axes.plot([point.value], [line], "o", markersize=6, color=_OWN_COLOUR)
+    axes.set_yticks(range(len(points)), [point.name for point in points])
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{unit} (bar: floor, real against real)", fontsize=8)
     _tidy(axes)
     return _png(figure)
 

@@ -89,21 +89,36 @@ class Labelmap:
         return chosen if chosen.grid.matches(volume.grid) else chosen.resampled(volume.grid)
 
 
-_SEGMENTERS = {HuRules.name: HuRules}
-
-
 def segmenter_names() -> list[str]:
-    """The names that `find_segmenter` takes; a `Labelmap` is made from masks instead."""
-    return list(_SEGMENTERS)
+    """The names that `find_segmenter` takes on this computer; a `Labelmap` is made from masks instead."""
+    from .total_segmentator.segmenter import is_installed
+
+    return [HuRules.name, *(_total_segmentator_names() if is_installed() else ())]
 
 
-def find_segmenter(name: str | Segmenter) -> Segmenter:
+def find_segmenter(name: str | Segmenter, **options) -> Segmenter:
     """The segmenter called `name` (one that already is a segmenter is passed through).
 
-    Raises `InputError` with the known names for any other.
+    `totalsegmentator` runs its task total, `totalsegmentator:TASK` another one; `options` are those of
+    `total_segmentator.segmenter.TotalSegmentator`. Raises `InputError` with the known names for any other name, and for
+    options that the segmenter does not have.
     """
     if not isinstance(name, str):
         return name
-    if name not in _SEGMENTERS:
-        raise InputError(f"There is no segmenter '{name}'; choose one of {', '.join(_SEGMENTERS)}.")
-    return _SEGMENTERS[name]()
+    if name in _total_segmentator_names():
+        from .total_segmentator.segmenter import TotalSegmentator
+
+        return TotalSegmentator(name.partition(":")[2] or "total", **options)
+    if name != HuRules.name:
+        known = ", ".join((HuRules.name, *_total_segmentator_names()))
+        raise InputError(f"There is no segmenter '{name}'; choose one of {known}.")
+    if options:
+        raise InputError(f"The segmenter {name} has no options ({', '.join(options)}).")
+    return HuRules()
+
+
+def _total_segmentator_names() -> list[str]:
+    from .total_segmentator.process import TASKS
+    from .total_segmentator.segmenter import NAME
+
+    return [NAME, *(f"{NAME}:{task}" for task in TASKS if task != "total")]

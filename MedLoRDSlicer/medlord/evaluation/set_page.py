@@ -17,28 +17,38 @@ _NOTICE = (
     "Equal distributions are not clinical validity: they say that the set is like the reference in these measures. "
     "Not for diagnosis."
 )
+_MEANING = (
+    "W1: Wasserstein-1 distance in the unit of the measure. KS: Kolmogorov-Smirnov statistic (0 to 1) and its p "
+    "value. Variance ratio: variance of the set over that of the reference; below 1 the set is less diverse. "
+    "Missing: share of volumes in which the structure has less than 5 % of the reference's median volume."
+)
 
 
 def render_set_page(
     made: ReferenceDistribution, reference: ReferenceDistribution, rows: Sequence[SetComparison]
 ) -> str:
     """The HTML of the comparison; `rows` are those of `reference_check.compare_sets`."""
-    sections = "".join(_section(structure, made, reference, rows) for structure in _structures(rows))
     facts = "".join(
         f"<div><dt>{title}</dt><dd>{escape(one.name)}, N = {one.count}<br>"
         f"<small>{escape(one.population)}</small></dd></div>"
         for title, one in (("Set", made), ("Reference", reference))
     )
-    meaning = (
-        "W1: Wasserstein-1 distance in the unit of the measure. KS: Kolmogorov-Smirnov statistic (0 to 1) and its p "
-        "value. Variance ratio: variance of the set over that of the reference; below 1 the set is less diverse. "
-        "Missing: share of volumes in which the structure has less than 5 % of the reference's median volume."
-    )
-    head = f"<section class='card'><dl class='facts'>{facts}</dl><p class='meaning'>{escape(meaning)}</p></section>"
+    head = f"<section class='card'><dl class='facts'>{facts}</dl></section>"
     title = escape(f"{made.name} against {reference.name}")
     return Template(PLAIN_PAGE).substitute(
-        title=title, page_title=title, notice=escape(_NOTICE), content=head + sections
+        title=title,
+        page_title=title,
+        notice=escape(_NOTICE),
+        content=head + comparison_sections(made, reference, rows),
     )
+
+
+def comparison_sections(
+    made: ReferenceDistribution, reference: ReferenceDistribution, rows: Sequence[SetComparison]
+) -> str:
+    """What the numbers mean, then a section with violins and a table for every structure, as HTML."""
+    sections = "".join(_section(structure, made, reference, rows) for structure in _structures(rows))
+    return f"<section class='card'><p class='meaning'>{escape(_MEANING)}</p></section>{sections}"
 
 
 def _structures(rows: Sequence[SetComparison]) -> list[str]:

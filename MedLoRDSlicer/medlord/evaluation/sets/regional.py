@@ -1,0 +1,64 @@
+"""Regional volumes of a set, measured volume by volume and kept, for the comparison with another set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+
+from ...progress import Cancel, PhaseClock, Progress, raise_if_cancelled
+from ...volume_files import load_volume
+from ...volumes import require_ct
+from ..image_quality import ImageQuality
+from ..reference import ReferenceDistribution, collect_reference
+from ..segmenters import Segmenter
+from ..volume_measures import VolumeMeasures, measure_volume
+from .store import SetFile, WorkFolder
+
+
+def measure_set(
+    files: Sequence[SetFile],
+    segmenter: Segmenter,
+    work: WorkFolder,
+    *,
+    name: str,
+    phase: str = "regions",
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> ReferenceDistribution:
+    """Segment and measure every CT (HU), or take what is stored already in `work`; the set as a distribution.
+
+    Raises `InputError` that names the file for one that is no CT, `CancelledError` when `cancel` answers true.
+    """
+    settings = {"segmenter": segmenter.name, "version": segmenter.version}
+    clock = PhaseClock(phase, len(files), progress)
+    measured = []
+    for number, file in enumerate(files):
+        raise_if_cancelled(cancel, f"the segmentation of volume {number + 1} of {len(files)}")
+        path = work.path_of(file, settings, ".json")
+        one = _stored(work.read_json(path))
+        if one is None:
+            volume = load_volume(file.path)
+            require_ct(volume, file.path.name)
+            found = segmenter.segment(volume, segmenter.structures, None, cancel)
+            one = measure_volume(volume, found)
+            work.write_json(path, asdict(one))
+        measured.append(one)
+        clock.report(number + 1)
+    return collect_reference(
+        measured,
+        name=name,
+        population=f"{len(files)} volumes of this comparison.",
+        segmenter=segmenter.name,
+        segmenter_version=segmenter.version,
+    )
+
+
+def _stored(data: dict | None) -> VolumeMeasures | None:
+    """Measures as they were stored; None for nothing and for files of another version."""
+    names = {part.name for part in fields(ImageQuality)}
+    if data is None or set(data) != {"structures", "quality", "extent_mm"} or set(data["quality"]) != names:
+        return None
+    quality = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data["quality"].items()
+    }
+    return VolumeMeasures(data["structures"], ImageQuality(**quality), tuple(data["extent_mm"]))

@@ -1,0 +1,110 @@
+"""`medlord evaluate` and `medlord segment` as people use them: real files in, numbers and pages out, exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from medlord.cli import main
+from medlord.evaluation.sets.extractors import _resnet50
+from medlord.segmentation_files import read_segmentation
+from medlord.volume_files import save_volume
+from medlord.volumes import Grid, Volume
+
+GRID = Grid.centered((40, 36, 34), (8.0, 8.0, 8.0))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two sets of three volumes, and random weights of a ResNet50."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    for number, name in enumerate(("real", "synthetic")):
+        (folder / name).mkdir()
+        for seed in range(3):
+            draws = np.random.default_rng(10 * number + seed)
+            array = np.full(GRID.shape, -1000.0)
+            array[5:35, 6:30, 2:32] = 40
+            array[9:18, 10:24, 6:28] = -850
+            array += draws.normal(scale=20, size=GRID.shape)
+            save_volume(Volume(array.astype(np.int16), GRID), folder / name / f"{seed}.nrrd")
+    (folder / "real" / "drawn.seg.nrrd").write_text("no CT")
+    torch.manual_seed(0)
+    weights = {name: value.half() for name, value in _resnet50(from_keras=False).state_dict().items()}
+    torch.save(weights, folder / "ResNet50.pt")
+    return folder
+
+
+def run(folder, *words: str) -> int:
+    return main(
+        [
+            "evaluate",
+            "--real",
+            str(folder / "real"),
+            "--synthetic",
+            str(folder / "synthetic" / "*.nrrd"),
+            *words,
+        ]
+    )
+
+
+def test_numbers_and_page_of_two_folders(folder, tmp_path, capsys):
+    out, html = tmp_path / "sets.json", tmp_path / "sets.html"
+    words = [
+        "--features",
+        str(folder / "ResNet50.pt"),
+        "--segmenter",
+        "hu-rules",
+        "--windows",
+        "lung,soft-tissue",
+    ]
+    words += ["--slices", "2", "--pixel-mm", "8", "--bootstrap", "3", "--device", "cpu"]
+    assert run(folder, *words, "--out", str(out), "--html", str(html)) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [str(out), str(html)]
+    assert "lung         2.5D FID" in said.err and "Note: There are 6 slices for 2048 features" in said.err
+    data = json.loads(out.read_text())
+    assert data["format"] == "medlord-set-evaluation" and data["volumes"] == {"real": 3, "synthetic": 3}
+    assert set(data["distances"]) == {"lung", "soft tissue"} and data["features"]["dimension"] == 2048
+    assert {row["structure"] for row in data["regions"]["rows"]} >= {"body", "lung"}
+    assert data["features"]["sha256"] in html.read_text()
+    assert len(list((tmp_path / "sets.work").iterdir())) == 12
+    # Again, from what is kept.
+    assert run(folder, *words, "--out", str(out), "--overwrite", "--quiet") == 0
+    assert json.loads(out.read_text())["distances"] == data["distances"]
+
+
+def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, capsys):
+    out = str(tmp_path / "sets.json")
+    cases = [
+        (4, "FID needs the weights of a feature extractor: --features FILE", []),
+        (4, "no weights none.pt", ["--features", str(folder / "none.pt")]),
+        (
+            2,
+            "no window 'heart'; choose some of wide, lung",
+            ["--segmenter", "hu-rules", "--windows", "heart"],
+        ),
+        (2, "Pixels of 50 mm are out of range", ["--segmenter", "hu-rules", "--pixel-mm", "50"]),
+        (2, "no segmenter 'nnunet'", ["--segmenter", "nnunet"]),
+        (2, "hu-rules has no options (subset)", ["--segmenter", "hu-rules", "--subset", "lung"]),
+    ]
+    for code, reason, words in cases:
+        assert run(folder, *words, "--out", out) == code
+        said = capsys.readouterr()
+        assert not said.out and len(said.err.splitlines()) == 1 and reason in said.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_ct_is_segmented(folder, tmp_path, capsys):
+    ct, out = str(folder / "real" / "0.nrrd"), tmp_path / "found.seg.nrrd"
+    assert main(["segment", "--ct", ct, "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [str(out)] and "body" in said.err
+    body = read_segmentation(out).conditions(["body"]).conditions["body"]
+    assert body.sum() == pytest.approx(30 * 24 * 30, rel=0.05)
+    assert main(["segment", "--ct", ct, "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["segment", "--ct", ct, "--out", str(tmp_path / "found.nii.gz")]) == 2
+    assert "use .seg.nrrd" in capsys.readouterr().err
