@@ -1,21 +1,19 @@
 """The Compare layout: input and result side by side with linked slices and the contours of the conditions in both.
 
 It has slice views of its own, so the user's other views keep what they show. `leave` restores the layout and the
-display of every segmentation that was changed.
+display of every volume and segmentation that was changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
-import slicer
+from collections.abc import Iterator, Sequence
 
 from medlord.errors import InputError
 
 from .arrays import volume_grid
 from .presets import apply_window
 from .results import CONDITIONS_ROLE, REFERENCE_ROLE, SEGMENTATION_ROLE
+from .slice_views import composite_node, fit_views, layout_node, slice_node, view_description
 
 # Layouts of the application end at 100; others' custom ones usually start at 501.
 LAYOUT_ID = 7301
@@ -23,7 +21,6 @@ LAYOUT_ID = 7301
 VIEW_GROUP = 73
 LEFT, RIGHT = "Left", "Right"
 ORIENTATIONS = ("Axial", "Coronal")
-_COLOURS = {"Axial": "#F34A33", "Coronal": "#6EB04B"}
 
 
 def view_name(side: str, orientation: str) -> str:
@@ -48,17 +45,16 @@ def input_volume_of(volume_node):
 
 
 class CompareView:
-    """Shows two volumes side by side in a layout of its own.
+    """Shows two volumes of `scene` side by side in a layout of its own.
 
-    `scene` is the one that the volumes are in; `application_logic` knows the slice logics (in Slicer
-    `slicer.app.applicationLogic()`). The layout is made known at once, so that a scene that was saved in it can be
-    loaded again.
+    The layout is made known at once, so that a scene that was saved in it can be loaded again.
     """
 
-    def __init__(self, scene, application_logic=None):
-        self._scene, self._application_logic = scene, application_logic
+    def __init__(self, scene):
+        self._scene = scene
         self._layout_before: int | None = None
         self._displays: dict[str, tuple[bool, bool, bool]] = {}
+        self._windows: dict[str, tuple[bool, float, float]] = {}
         self._sides: dict[str, str | None] = {LEFT: None, RIGHT: None}
         self.swapped = False
         self._register_layout()
@@ -81,7 +77,7 @@ class CompareView:
             raise InputError(
                 "This program has no views, so nothing can be compared; use Slicer with its window."
             )
-        grid = volume_grid(result_volume)
+        volume_grid(result_volume)  # raises, before anything is changed, when there are no voxels
         first = not self.active or self._layout_before is None
         self._register_layout()
         if first:
@@ -99,7 +95,7 @@ class CompareView:
         self._fill_views()
         self._show_contours(conditions if conditions is not None else result_conditions(result_volume))
         if first:
-            self.fit(grid.center_ras_mm)
+            self.fit()
 
     def swap(self) -> None:
         """Exchange left and right."""
@@ -109,29 +105,33 @@ class CompareView:
             self._fill_views()
 
     def apply_window(self, preset: str) -> None:
-        """Show both volumes in a window of `presets.WINDOW_PRESETS`."""
+        """Show both volumes in a window of `presets.WINDOW_PRESETS`; `leave` gives them back the one they had."""
         for identifier in self._sides.values():
             node = self._scene.GetNodeByID(identifier) if identifier else None
-            if node is not None:
-                apply_window(node, preset)
+            if node is None:
+                continue
+            display = node.GetDisplayNode()
+            if display is not None:
+                present = bool(display.GetAutoWindowLevel()), display.GetWindow(), display.GetLevel()
+                self._windows.setdefault(display.GetID(), present)
+            apply_window(node, preset)
 
-    def fit(self, center_ras_mm: np.ndarray | None = None) -> None:
-        """Show the whole result in both views of every orientation, at its middle slice."""
+    def fit(self, through_ras_mm: Sequence[float] | None = None) -> None:
+        """Show the whole result in every view, its middle in the middle; both sides have one scale.
+
+        The slices lie in the middle too, or go through a point (RAS mm).
+        """
         result = self._scene.GetNodeByID(self._sides[LEFT if self.swapped else RIGHT] or "")
         if result is None:
             return
-        center = volume_grid(result).center_ras_mm if center_ras_mm is None else center_ras_mm
         for orientation in ORIENTATIONS:
-            left, right = (self._slice_node(side, orientation) for side in (LEFT, RIGHT))
-            self._fit_view(right, result)
-            right.JumpSliceByCentering(*center)
-            left.SetFieldOfView(*right.GetFieldOfView())
-            left.SetXYZOrigin(*right.GetXYZOrigin())
-            left.GetSliceToRAS().DeepCopy(right.GetSliceToRAS())
-            left.UpdateMatrices()
+            nodes = [self._slice_node(side, orientation) for side in (LEFT, RIGHT)]
+            fit_views(nodes, result)
+            for node in nodes if through_ras_mm is not None else ():
+                node.JumpSliceByOffsetting(*through_ras_mm)
 
     def leave(self) -> None:
-        """Restore the layout, unless the user chose another one meanwhile, and the display of segmentations.
+        """Restore the layout, unless the user chose another one meanwhile, and how volumes and segmentations look.
 
         Safe when volumes or the whole scene are gone.
         """
@@ -152,7 +152,7 @@ class CompareView:
                     yield side, orientation, node
 
     def _layout_node(self):
-        return self._scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+        return layout_node(self._scene)
 
     def _register_layout(self) -> None:
         """Make the layout known, once per layout node."""
@@ -161,29 +161,10 @@ class CompareView:
             layout.AddLayoutDescription(LAYOUT_ID, _layout_description())
 
     def _slice_node(self, side: str, orientation: str):
-        """The slice node of a view; the application makes it with the layout, here it is made where none does."""
-        name = view_name(side, orientation)
-        node = self._scene.GetSingletonNode(name, "vtkMRMLSliceNode")
-        if node is None:
-            node = slicer.vtkMRMLSliceNode()
-            node.SetName(name)
-            node.SetLayoutName(name)
-            node.SetSingletonTag(name)
-            node.SetViewGroup(VIEW_GROUP)
-            node = self._scene.AddNode(node)
-            node.SetOrientation(orientation)
-        return node
+        return slice_node(self._scene, view_name(side, orientation), orientation, VIEW_GROUP)
 
     def _composite_node(self, side: str, orientation: str):
-        name = view_name(side, orientation)
-        for number in range(self._scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-            node = self._scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode")
-            if node.GetLayoutName() == name:
-                return node
-        node = slicer.vtkMRMLSliceCompositeNode()
-        node.SetLayoutName(name)
-        node.SetSingletonTag(name)
-        return self._scene.AddNode(node)
+        return composite_node(self._scene, view_name(side, orientation))
 
     def _fill_views(self) -> None:
         """Give every view its volume; linking is off meanwhile, since it would carry one volume to all views."""
@@ -227,22 +208,12 @@ class CompareView:
                 display.SetVisibility2DFill(fill)
                 display.SetVisibility2DOutline(outline)
         self._displays.clear()
-
-    def _fit_view(self, slice_node, volume) -> None:
-        """The whole volume in the view, by the view's own logic or, where there is none, by its bounds."""
-        logic = None
-        if self._application_logic is not None:
-            logic = self._application_logic.GetSliceLogicByLayoutName(slice_node.GetLayoutName())
-        if logic is not None:
-            logic.FitSliceToBackground()
-            return
-        bounds = np.zeros(6)
-        volume.GetRASBounds(bounds)
-        size = bounds[1::2] - bounds[0::2]
-        across, up = (size[0], size[1]) if slice_node.GetOrientation() == "Axial" else (size[0], size[2])
-        columns, rows, _depth = slice_node.GetDimensions()
-        scale = max(across / max(columns, 1), up / max(rows, 1))
-        slice_node.SetFieldOfView(scale * columns, scale * rows, slice_node.GetFieldOfView()[2])
+        for identifier, (automatic, window, level) in self._windows.items():
+            display = self._scene.GetNodeByID(identifier)
+            if display is not None and display.IsA("vtkMRMLScalarVolumeDisplayNode"):
+                display.SetWindowLevel(window, level)
+                display.SetAutoWindowLevel(automatic)
+        self._windows.clear()
 
 
 def _layout_description() -> str:
@@ -257,18 +228,9 @@ def _layout_description() -> str:
 
 
 def _view_description(side: str, orientation: str) -> str:
-    properties = {
-        "orientation": orientation,
-        # A number: L and R would read as sides of the patient.
-        "viewlabel": f"{orientation[0]}{1 if side == LEFT else 2}",
-        "viewcolor": _COLOURS[orientation],
-        "viewgroup": str(VIEW_GROUP),
-    }
-    written = "".join(
-        f'<property name="{name}" action="default">{value}</property>' for name, value in properties.items()
-    )
-    name = view_name(side, orientation)
-    return f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">{written}</view></item>'
+    # A number: L and R would read as sides of the patient.
+    label = f"{orientation[0]}{1 if side == LEFT else 2}"
+    return view_description(view_name(side, orientation), orientation, label, VIEW_GROUP)
 
 
 def _node_of(volume_node, role: str):

@@ -42,6 +42,8 @@ class OffscreenSliceView:
         self._window.AddRenderer(self._renderer)
         self._interactor = vtk.vtkGenericRenderWindowInteractor()
         self._interactor.SetRenderWindow(self._window)
+        # VTK's default style turns cameras and takes all events of a drag for itself; Slicer's slice views have none.
+        self._interactor.SetInteractorStyle(None)
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         factory.SetMRMLApplicationLogic(application_logic)
         for name in _MANAGERS:

@@ -67,8 +67,12 @@ def write_study(
     repeats: int = 0,
     passphrase: str | None = None,
     leaks: Sequence[dict] = (),
+    margin: float | None = None,
 ) -> tuple[Study, Path]:
-    """A study of tiny files with its key beside it, as the format says; no volume is in the files."""
+    """A study of tiny files with its key beside it, as the format says; no volume is in the files.
+
+    `margin` is the margin of equivalence that the study fixes; None for none.
+    """
     study_folder = folder / "study"
     study_folder.mkdir()
     # Taken in turn, so that the number of a case does not follow its source.
@@ -92,6 +96,7 @@ def write_study(
         cases=tuple(entries),
         seed=7,
         leaks=tuple(leaks),
+        margin=margin,
     )
     content = key_bytes(key, passphrase)
     write_key(folder / "study.key", content)
@@ -102,7 +107,7 @@ def write_study(
         "display": {"window": "lung", "layout": "three-planes"},
         "cases": cases, "training": [],
         "items": [{"item": f"item_{n:04d}", "cases": group} for n, group in enumerate(groups, 1)],
-        "key_sha256": hashlib.sha256(content).hexdigest(),
+        "key_sha256": hashlib.sha256(content).hexdigest(), "equivalence_margin": margin,
     }  # fmt: skip
     (study_folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
     return load_study(study_folder), folder / "study.key"

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_compare(actions.add_parser("compare", help="two quality measurements side by side"))
     _add_speed(actions.add_parser("speed", help="published configurations beside a plain baseline"))
     _add_layout(actions.add_parser("layout", help="memory layout, compilation and kinds of attention"))
+    _add_review(actions.add_parser("review", help="how long the creation of a review takes"))
     for action in actions.choices.values():
         add_common_arguments(action, default=argparse.SUPPRESS)
 
@@ -109,11 +110,35 @@ def _add_layout(parser: argparse.ArgumentParser) -> None:
     settings("--no-compile", dest="compiled", action="store_false", help="leave torch.compile out", **_UNSET)
 
 
+def _add_review(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Makes volumes of four sources, times `medlord review create` on them and removes them again. Writes "
+        "review.json and review.md."
+    )
+    _add_out(parser, _OUT / "review")
+    settings = parser.add_argument_group("what is measured").add_argument
+    settings("--per-source", type=int, metavar="N", help="volumes of each source (15)", **_UNSET)
+    settings(
+        "--shape",
+        type=int,
+        nargs=3,
+        metavar=("L", "P", "S"),
+        help="voxels of a volume (256 256 128)",
+        **_UNSET,
+    )
+
+
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Do it; the last line on stdout is the table."""
     from ..output_folders import new_folder
 
-    actions = {"quality": _quality, "compare": _compare, "speed": _speed, "layout": _layout}
+    actions = {
+        "quality": _quality,
+        "compare": _compare,
+        "speed": _speed,
+        "layout": _layout,
+        "review": _review,
+    }
     measure = actions[arguments.action](arguments, console)
     with new_folder(arguments.out) as folder, console.interruptible():
         console.result(measure(folder))
@@ -172,6 +197,22 @@ def _layout(arguments: argparse.Namespace, console: Console):
 
     def measure(folder: Path) -> Path:
         run_layout(settings, folder, console.progress, console.cancel)
+        return folder / FILES[1]
+
+    return measure
+
+
+def _review(arguments: argparse.Namespace, console: Console):
+    from ..benchmark.review import FILES, ReviewSettings, run_review
+
+    given = _given(arguments, "per_source", "shape")
+    if "shape" in given:
+        given["shape"] = tuple(given["shape"])
+    settings = ReviewSettings(**given)
+    settings.validate()
+
+    def measure(folder: Path) -> Path:
+        run_review(settings, folder, console.progress, console.cancel)
         return folder / FILES[1]
 
     return measure

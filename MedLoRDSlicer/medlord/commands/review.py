@@ -49,9 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--margin",
         type=float,
-        default=0.5,
         metavar="X",
-        help="margin of equivalence in steps of a scale (0.5)",
+        help="margin of equivalence in steps of a scale, for a study that fixed none (0.5)",
     )
     report.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamplings (2000)")
     report.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the resampling (0)")
@@ -112,6 +111,10 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--blocks", type=int, default=1, metavar="N", help="blocks with a break between (1)")
     parser.add_argument("--no-going-back", action="store_true", help="a confirmed case stays as it is")
+    parser.add_argument(
+        "--margin", type=float, default=0.5, metavar="X",
+        help="margin of equivalence in steps of a scale, fixed from now on (0.5)",
+    )  # fmt: skip
     parser.add_argument(
         "--window", default="lung", help="window of every case: lung, mediastinum, bone or ccta"
     )
@@ -207,6 +210,7 @@ def _create(arguments: argparse.Namespace, console: Console) -> None:
         shape=tuple(arguments.shape) if arguments.shape else None,
         equal_air=not arguments.keep_surroundings,
         compress=arguments.compress,
+        margin=arguments.margin,
     )
     with console.interruptible():
         created = create_study(

@@ -23,6 +23,7 @@ from .statistics import (
     time_estimates,
     verdict_estimates,
 )
+from .study import check_margin
 
 FEWEST_DRAWS = 100
 
@@ -44,10 +45,7 @@ class Analysis:
 
 def check_settings(margin: float, bootstrap: int) -> None:
     """Raise `InputError` for a margin that is not a positive number of steps, and for too few draws."""
-    if not (np.isfinite(margin) and margin > 0):
-        raise InputError(
-            f"The margin of equivalence is {margin}; give a positive number of steps of the scale."
-        )
+    check_margin(margin)
     if bootstrap < FEWEST_DRAWS:
         raise InputError(f"{bootstrap} draws are too few for an interval; give at least {FEWEST_DRAWS}.")
 

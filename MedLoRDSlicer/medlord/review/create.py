@@ -190,7 +190,8 @@ class _Build:
         """The key of the study."""
         sources = tuple(KeySource(source.name, source.kind, source.pattern) for source in self.sources)
         cases = tuple(self.entries.values())
-        return Key(self.study_id, sources, cases, self.plan.seed, tuple(leak.to_dict() for leak in leaks))
+        found = tuple(leak.to_dict() for leak in leaks)
+        return Key(self.study_id, sources, cases, self.plan.seed, found, margin=self.plan.margin)
 
     def write_description(self, key_sha256: str) -> None:
         """Write study.json."""
@@ -213,7 +214,7 @@ class _Build:
                 for entry in self.entries.values() if entry.training
             ],
             "items": self._items(cases),
-            "key_sha256": key_sha256,
+            "key_sha256": key_sha256, "equivalence_margin": plan.margin,
         }  # fmt: skip
         if self.masks is not None:
             content["mask_labels"] = self.masks.names

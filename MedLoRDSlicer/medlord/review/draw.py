@@ -15,7 +15,7 @@ from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ..volume_files import check_writable_folder
 from .cases import Survey, survey
 from .rubric import MODES, Rubric
-from .study import LAYOUTS, WINDOWS
+from .study import DEFAULT_MARGIN, LAYOUTS, WINDOWS, check_margin
 
 VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr")
 MOST_CASES = 9999
@@ -39,6 +39,7 @@ class StudyPlan:
     """What the study is to be; `spacing_mm` and `shape` (to left, posterior, superior) default to what fits all.
 
     `training` cases are drawn from each source besides the `per_source`; `repeats` items come twice for each reader.
+    `margin` is the difference from real, in steps of a scale, that will count as none: chosen before anybody reads.
     """
 
     per_source: int
@@ -55,6 +56,7 @@ class StudyPlan:
     shape: tuple[int, int, int] | None = None
     equal_air: bool = True
     compress: bool = False
+    margin: float = DEFAULT_MARGIN
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def check_request(out: Path, key_path: Path, sources: Sequence[Source], plan: St
             f"Window '{plan.window}' or layout '{plan.layout}' is unknown; windows are {', '.join(WINDOWS)}, layouts "
             f"{', '.join(LAYOUTS)}."
         )
+    check_margin(plan.margin)
     for option, triple, limits in (
         ("--spacing", plan.spacing_mm, (0.1, 20.0)),
         ("--shape", plan.shape, (16, 1024)),

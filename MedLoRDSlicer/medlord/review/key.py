@@ -55,7 +55,11 @@ class KeyCase:
 
 @dataclass(frozen=True)
 class Key:
-    """All that readers must not know; `leaks` are the findings of the leak test at the creation."""
+    """All that readers must not know; `leaks` are the findings of the leak test at the creation.
+
+    `margin` is the margin of equivalence, here because study.json carries the SHA-256 of the key: what is in it was
+    chosen before anybody read. None in the key of a study that fixed none.
+    """
 
     study_id: str
     sources: tuple[KeySource, ...]
@@ -63,6 +67,7 @@ class Key:
     seed: int
     leaks: tuple[dict, ...] = ()
     nonce: str = field(default_factory=lambda: secrets.token_hex(32))
+    margin: float | None = None
 
     def case(self, case: str) -> KeyCase:
         """The entry of a case; raises `InputError` when the key has none."""
@@ -77,7 +82,7 @@ class Key:
             "format": FORMAT, "version": VERSION, "study_id": self.study_id, "nonce": self.nonce, "seed": self.seed,
             "sources": [asdict(source) for source in self.sources],
             "cases": [asdict(case) for case in self.cases],
-            "leaks": list(self.leaks),
+            "leaks": list(self.leaks), "equivalence_margin": self.margin,
         }  # fmt: skip
 
 
@@ -152,6 +157,7 @@ def read_key(path: str | Path, passphrase: str | None = None, study: Study | Non
             seed=data["seed"],
             leaks=tuple(data.get("leaks", [])),
             nonce=data["nonce"],
+            margin=data.get("equivalence_margin"),
         )
     except (KeyError, TypeError) as error:
         raise InputError(
@@ -166,10 +172,10 @@ def _check_fits(key: Key, study: Study, path: Path) -> None:
     """A key made for other cases cannot have the right SHA-256, unless somebody edited study.json with it."""
     of_key = {entry.case: entry.case_sha256 for entry in key.cases}
     of_study = {entry.case: entry.sha256 for entry in (*study.cases, *study.training)}
-    if key.study_id != study.study_id or of_key != of_study:
+    if (key.study_id, of_key, key.margin) != (study.study_id, of_study, study.margin):
         raise InputError(
-            f"{path.name} and study.json speak of different cases: one of them was changed after the study was made. "
-            "Give the originals."
+            f"{path.name} and study.json speak of different cases or margins: one of them was changed after the study "
+            "was made. Give the originals."
         )
 
 

@@ -18,7 +18,7 @@ from .estimate import COLUMNS
 from .key import Key, read_key
 from .readings import Readings, join_readings
 from .report_page import render_page
-from .study import Study, load_study, lock_of
+from .study import DEFAULT_MARGIN, Study, load_study, lock_of
 
 FORMAT = "medlord-review-report"
 VERSION = 1
@@ -37,7 +37,7 @@ def write_report(
     *,
     passphrase: str | None = None,
     answers: str | Path | None = None,
-    margin: float = 0.5,
+    margin: float | None = None,
     bootstrap: int = 2000,
     seed: int = 0,
     overwrite: bool = False,
@@ -47,18 +47,20 @@ def write_report(
     """Write report.html, report.json, numbers.csv and readings.csv into the folder `out`, all or none; their paths.
 
     `answers` is the folder of the readers' databases, by default the study's own. `margin` is the difference from real,
-    in steps of a scale, that counts as none; `bootstrap` the number of draws, `seed` theirs. Raises `InputError` while
-    the study is blinded, for a key that does not fit or open, for answers that are not those it was unblinded with, and
-    when `out` cannot be written or has a report already and `overwrite` is not given.
+    in steps of a scale, that counts as none: by default the one that was fixed when the study was made, and no other is
+    taken then; `bootstrap` the number of draws, `seed` theirs. Raises `InputError` while the study is blinded, for
+    another margin, for a key that does not fit or open, for answers that are not those it was unblinded with, and when
+    `out` cannot be written or has a report already and `overwrite` is not given.
     """
     study, out = study if isinstance(study, Study) else load_study(study), Path(out)
-    check_settings(margin, bootstrap)
+    check_settings(DEFAULT_MARGIN if margin is None else margin, bootstrap)
     lock = lock_of(study, answers)
     if lock is None:
         raise InputError(
             "The study is still blinded and a report names the sources; unblind it first: 'medlord review unblind'."
         )
     key = read_key(key_path, passphrase, study=study)
+    margin = margin_for(key, margin)
     paths = [out / name for name in FILES]
     made = _make_folder(out)
     try:
@@ -79,6 +81,18 @@ def write_report(
             out.rmdir()
         raise
     return paths
+
+
+def margin_for(key: Key, margin: float | None) -> float:
+    """The margin of equivalence to report with; raises `InputError` for another than the study fixed."""
+    if key.margin is None:
+        return DEFAULT_MARGIN if margin is None else margin
+    if margin not in (None, key.margin):
+        raise InputError(
+            f"The margin of equivalence was fixed at {key.margin:g} when the study was made, and {margin:g} would be "
+            "chosen after the answers are known; leave --margin away."
+        )
+    return key.margin
 
 
 def _make_folder(out: Path) -> bool:
@@ -149,7 +163,8 @@ def facts_of(study: Study, key: Key, lock: Mapping, analysis: Analysis) -> dict[
         "Repeated readings": str(study.order.repeats),
         "Unblinded at": str(lock.get("unblinded_at", "")),
         "SHA-256 of the key": study.key_sha256,
-        "Margin of equivalence": f"±{analysis.margin:g} steps of a scale",
+        "Margin of equivalence": f"±{analysis.margin:g} steps of a scale, "
+        + ("fixed before the reading" if key.margin is not None else "chosen after the reading"),
         "Bootstrap": f"{analysis.bootstrap} draws, seed {analysis.seed}",
         "Seed of the draw of cases": str(key.seed),
     }

@@ -35,6 +35,9 @@ WINDOWS = {
 
 LAYOUTS = ("axial", "two-planes", "three-planes")
 
+DEFAULT_MARGIN = 0.5
+"""Margin of equivalence in steps of a scale, where the author of a study names no other."""
+
 _NAME = re.compile(r"[a-z]+_\d{4,6}")
 
 
@@ -88,6 +91,11 @@ class Study:
     order: OrderRules
     key_sha256: str
     content: dict = field(repr=False, compare=False)
+
+    @property
+    def margin(self) -> float | None:
+        """The margin of equivalence that was fixed when the study was made; None for a study that fixed none."""
+        return self.content.get("equivalence_margin")
 
     @property
     def answers_folder(self) -> Path:
@@ -191,10 +199,23 @@ def verify_cases(study: Study, cases: Iterable[str] | None = None) -> None:
                     f"{path.name} is missing in {study.folder}; copy the study again from its author."
                 )
             if file_sha256(path) != expected:
-                raise InputError(
-                    f"{path.name} was changed after the study was made (its SHA-256 is another); copy the study "
-                    "again from its author."
-                )
+                raise changed_file(path)
+
+
+def changed_file(path: Path) -> InputError:
+    """The error for a file of the study that is no longer the one it was made with."""
+    return InputError(
+        f"{path.name} was changed after the study was made (its SHA-256 is another); copy the study again from its "
+        "author."
+    )
+
+
+def check_margin(margin: float) -> None:
+    """Raise `InputError` for a margin of equivalence that is not a positive number of steps."""
+    if not 0 < margin < float("inf"):
+        raise InputError(
+            f"The margin of equivalence is {margin}; give a positive number of steps of the scale."
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -72,6 +72,7 @@ def test_the_study_is_whole_and_the_key_fits(created):
     assert set(counts.values()) == {PER_SOURCE}
     assert [entry.truth for entry in study.training].count("real") == 1
     assert (study.order.repeats, study.order.blocks, study.order.going_back) == (2, 2, True)
+    assert study.margin == key.margin == 0.5
     assert created.key_path == study.folder.with_name("study.key")
     if os.name == "posix":
         assert stat.S_IMODE(created.key_path.stat().st_mode) == 0o600
@@ -282,6 +283,7 @@ def test_requests_that_cannot_work_change_nothing(originals, tmp_path):
     refused(tmp_path, four, StudyPlan(0, seed=0), "--per-source is 0")
     refused(tmp_path, four, StudyPlan(2, seed=0, window="brain"), "Window 'brain'")
     refused(tmp_path, four, StudyPlan(2, seed=0, mode="guess"), "no mode")
+    refused(tmp_path, four, StudyPlan(2, seed=0, margin=0.0), "margin of equivalence is 0.0")
     refused(tmp_path, four, StudyPlan(2, seed=0, mode="pair", training=1), "mode rating alone")
     refused(tmp_path, four, StudyPlan(2, seed=0, mode="match"), "'real' has none; give --masks")
     refused(tmp_path, four, StudyPlan(2, seed=0, spacing_mm=(0.0, 1.0, 1.0)), "--spacing")

@@ -19,6 +19,7 @@ from medlord.review.plots import rating_bars
 from medlord.review.report import write_report
 from medlord.review.report_page import render_page
 from medlord.review.rubric import Option, Question, Rubric, default_rubric
+from medlord.review.study import load_study
 from medlord.review.unblind import unblind_study
 
 DRAWS = 200
@@ -140,6 +141,23 @@ def test_refusals_leave_nothing_behind(unblinded, tmp_path):
     with pytest.raises(CancelledError):
         write_report(study, key, out, cancel=lambda: True)
     assert not out.exists()
+
+
+def test_the_margin_is_the_one_that_was_fixed_before_the_reading(tmp_path):
+    study, key = write_study(tmp_path, per_source=1, margin=0.25)
+    read_study(study, "Dr Ada", skilled_judge)
+    unblind_study(study, key)
+    with pytest.raises(InputError, match=r"fixed at 0.25 when the study was made, and 0.5 would be chosen"):
+        write_report(study, key, tmp_path / "out", bootstrap=DRAWS, margin=0.5)
+    write_report(study, key, tmp_path / "out", bootstrap=DRAWS)
+    content = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert content["settings"]["margin"] == 0.25
+    assert content["study"]["Margin of equivalence"] == "±0.25 steps of a scale, fixed before the reading"
+    # Whoever changes it in study.json is told by the key, whose SHA-256 study.json carries.
+    changed = study.folder / "study.json"
+    changed.write_text(changed.read_text().replace('"equivalence_margin": 0.25', '"equivalence_margin": 1.0'))
+    with pytest.raises(InputError, match="different cases or margins"):
+        write_report(load_study(study.folder), key, tmp_path / "again", bootstrap=DRAWS)
 
 
 def test_answers_that_changed_after_the_unblinding_are_refused(tmp_path):
