@@ -108,6 +108,16 @@ class MedLoRDSlicerLogic(ScriptedLoadableModuleLogic):
         """Begin a synthesis and return its `Run`; see `MedLoRDSlicerLib.logic.SynthesisLogic`."""
         return self.synthesis.start(segmentationNode, model, **options)
 
+    def check(self, volumeNode, **options):
+        """Say how far a CT can be trusted, as table, chart and segmentation; see `SynthesisLogic.check`."""
+        return self.synthesis.check(volumeNode, **options)
+
+    def review(self, studyFolder, reader, answers=None):
+        """Read a study blinded, in the views; returns its `ReviewSession`. The panel of the module shows the form."""
+        from MedLoRDSlicerLib.review.start import start_review
+
+        return start_review(studyFolder, reader, answers)
+
     def match_segments(self, segmentationNode, model="thorax-phantom"):
         """Say what every segment would be taken for."""
         return self.synthesis.match_segments(segmentationNode, model)

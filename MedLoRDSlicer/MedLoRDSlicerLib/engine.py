@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medlord.conditions import Conditions
     from medlord.protocol import Message
     from medlord.recipe import Recipe
+    from medlord.volumes import Volume
 
 Take = Callable[["Message"], None]
 LogTaker = Callable[[str], None]
@@ -69,6 +70,12 @@ class Engine:
     def submit_repeat(self, recipe: Recipe | dict, take: Take, **options: Any) -> str:
         """Run a recipe again; messages as with `submit_synthesis`, `options` are those of `submit_repeat`."""
         return self._submit(take, lambda client: client.submit_repeat(recipe, **options))
+
+    def submit_check(self, volume: Volume, take: Take, **options: Any) -> str:
+        """Check a CT; messages as with `submit_synthesis`, `options` are those of `medlord.client_check`."""
+        from medlord.client_check import submit_check
+
+        return self._submit(take, lambda client: submit_check(client, volume, **options))
 
     def ask(self, verb: str, take: Take, arguments: dict[str, Any] | None = None) -> str:
         """Send any other verb ("describe", "models"); `take` gets its one "result" or "error" from `poll`."""

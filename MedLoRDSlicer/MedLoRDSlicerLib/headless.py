@@ -25,6 +25,17 @@ def rendering_paused():
     return slicer.util.RenderBlocker() if in_slicer_application() else contextlib.nullcontext()
 
 
+def in_testing_mode() -> bool:
+    """True in a Slicer that was started for tests: questions are answered with yes there, by nobody."""
+    return in_slicer_application() and slicer.app.testingEnabled()
+
+
+def show_status(text: str) -> None:
+    """One line in the status bar of Slicer's window for some seconds; nothing on plain Python."""
+    if in_slicer_application():
+        slicer.util.showStatusMessage(text, 5000)
+
+
 class HeadlessSlicer:
     """A scene with the logics that segmentations, volumes and the subject hierarchy need.
 

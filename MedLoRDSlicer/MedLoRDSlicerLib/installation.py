@@ -23,7 +23,7 @@ from medlord.errors import EngineError, MedlordError
 from medlord.processes import find_python, worker_environment
 
 from .compatibility import pip_ensure, requirement_class
-from .headless import in_slicer_application
+from .headless import in_slicer_application, in_testing_mode
 from .settings import machine_settings
 from .translation import _
 
@@ -222,7 +222,7 @@ def ensure_engine() -> None:
     """
     if engine_python():
         return
-    if not in_slicer_application():
+    if not in_slicer_application() or in_testing_mode():
         require_installed()
         return
     settings = machine_settings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -12,8 +13,11 @@ from medlord.bundles.bundle import find_model
 from medlord.bundles.description import read_description
 from medlord.condition_channels import check_attributes
 from medlord.errors import InputError
+from medlord.evaluation.segmenters import find_segmenter
 from medlord.progress import Cancel, Progress
 
+from .check_choices import structures_to_check
+from .checks import HU_RULES, LABELMAP, Check
 from .conditions_table import ConditionsTable, Measurement, build_conditions_table
 from .engine import Engine, shared_engine
 from .headless import in_slicer_application
@@ -181,6 +185,64 @@ class SynthesisLogic:
             return self._synthesize_seeds(segmentation_node, model, wait, count, progress, cancel, options)
         run = self.start(segmentation_node, model, **options)
         return _finished(run, progress, cancel) if wait else run
+
+    def start_check(
+        self,
+        volume_node,
+        *,
+        segmenter: str = HU_RULES,
+        reference: str = "",
+        contrast_phase: str = "",
+        masks=None,
+        found=None,
+        **options: Any,
+    ) -> Check:
+        """Begin a check of a CT and return at once; call its `poll` (from a timer) until it is `done`.
+
+        segmenter       hu-rules, another one of the engine, or "labelmap" for a segmentation that exists
+        reference       a shipped one, a .json file, "none", or "" for that of the model that made the CT
+        contrast_phase  "native", "arterial", "venous"; "" for what the recipe in the CT says
+        masks           segmentation node of what was drawn (default: the masks in the recipe of the CT, else none)
+        found           segmentation node of what is in the CT, for "labelmap"
+        options         of TotalSegmentator: weights (absolute path of a folder), download (True: you agree to size and
+                        licence), license_key
+
+        Raises `InputError` for what can be seen to be wrong before the engine starts; then nothing was changed.
+        """
+        if volume_node is None or volume_node.GetScene() is None:
+            raise InputError("A CT in the scene is needed to check; choose a volume.")
+        if reference.lower().endswith(".json"):
+            reference = str(Path(reference).expanduser().absolute())
+        if segmenter != LABELMAP:
+            find_segmenter(segmenter)
+        wanted = structures_to_check(volume_node, segmenter)
+        return Check(
+            self.engine,
+            volume_node,
+            segmenter=segmenter,
+            reference=reference,
+            contrast_phase=contrast_phase,
+            masks=None if masks is None else Preparation(masks, wanted),
+            found=None if found is None else Preparation(found, wanted),
+            **options,
+        )
+
+    def check(
+        self,
+        volume_node,
+        *,
+        wait: bool = True,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Any,
+    ):
+        """Check a CT and return its `CheckNodes` (verdict, rows, report, nodes); arguments as in `start_check`.
+
+        With `wait=False` returns the `Check`. While it waits, Slicer's events are processed. Raises a `MedlordError`;
+        then nothing was added to the scene.
+        """
+        check = self.start_check(volume_node, **options)
+        return check.wait(progress, cancel, _event_processing()) if wait else check
 
     def _synthesize_seeds(self, segmentation_node, model, wait, count, progress, cancel, options) -> list:
         options = {"samples": SampleSet(), **options}

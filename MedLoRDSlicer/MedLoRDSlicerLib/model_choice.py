@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from medlord.bundles.bundle import list_models
+from medlord.bundles.bundle import find_model, list_models, user_model_folder
 from medlord.bundles.description import ModelDescription
+from medlord.errors import InputError
 from medlord.resources import resource_folder
 
 from .settings import MachineSettings
@@ -32,6 +33,25 @@ def available_models(extra_folder: str = "") -> list[ModelChoice]:
             if (folder / "configs" / "metadata.json").is_file():
                 folders.setdefault(folder.name, (str(folder), folder))
     return [ModelChoice(model, _title(folder) or model) for model, folder in folders.values()]
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """The folder in which a model lies, its size in bytes, and whether it is the user's own to delete by its id."""
+
+    folder: Path
+    size_bytes: int
+    deletable: bool
+
+
+def place_of(model: str) -> ModelPlace | None:
+    """Where a model (its id or folder) lies on this computer; None when it is not here."""
+    try:
+        folder = find_model(model)
+    except InputError:
+        return None
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return ModelPlace(folder, size, folder.name == model and folder.parent == user_model_folder())
 
 
 def needs_acceptance(description: ModelDescription, settings: MachineSettings) -> bool:

@@ -9,6 +9,7 @@ import vtk
 
 from medlord.errors import InputError
 
+from .panels.checks_panel import ChecksPanel
 from .panels.conditions_panel import ConditionsPanel
 from .panels.context import PanelContext
 from .panels.generate_panel import GeneratePanel
@@ -21,6 +22,7 @@ from .panels.watching import Watch
 from .parameters import SynthesisParameters, is_untouched
 from .queue import QueuedRun, RunQueue
 from .results import show_in_slices
+from .review.review_panel import ReviewPanel
 from .settings import MachineSettings, machine_settings
 from .translation import _
 
@@ -41,6 +43,7 @@ class SynthesisPanel:
     parameter_node       gives the parameter node to begin with, made when there is none
     show                 called with a new volume (default: put it into all slice views)
     select_module        switches Slicer to another module
+    window               the main window, for the review mode (default: Slicer's)
     """
 
     def __init__(
@@ -53,11 +56,15 @@ class SynthesisPanel:
         settings: MachineSettings | None = None,
         show: Callable[[object], None] | None = None,
         select_module: Callable[[str], None] | None = None,
+        window=None,
     ):
         self.ui, self.logic, self.scene = ui, logic, scene
         self._parameter_node = parameter_node
+        # Looked up once: widgets inside others come and go, and PythonQt raises for one that is gone.
+        self._bound_widgets = _bound_widgets(ui)
         self._gui_tag = None
         self._refreshing = self._working = self._scene_is_closing = self._is_cleaned_up = False
+        self._is_shown = False
         self.context = PanelContext(
             scene,
             logic,
@@ -78,7 +85,9 @@ class SynthesisPanel:
             on_result=self._on_result,
         )
         self.results = ResultsPanel(ui, self.context, repeat=self._repeat)
+        self.checks = ChecksPanel(ui, self.context)
         self.settings = SettingsPanel(ui, self.context, self.generate.find_models)
+        self.review = ReviewPanel(ui, self.context, window=window, reason=self._reason_against_reading)
         self._timer = make_timer(_POLL_MS, self._on_timer)
         self._parameters_watch = Watch(self._on_parameters_changed)
         self._scene_watches = []
@@ -93,6 +102,7 @@ class SynthesisPanel:
             self._scene_watches.append(watch)
         self._sets_before_import: list = []
         ui.parameterSetSelector.addAttribute(_PARAMETER_NODE, "ModuleName", MODULE_NAME)
+        ui.parameterSetSelector.setNodeTypeLabel(_("parameter set"), _PARAMETER_NODE)
         ui.parameterSetSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_parameter_set)
         self.enter()
 
@@ -103,6 +113,7 @@ class SynthesisPanel:
 
     def enter(self) -> None:
         """The module is opened: show the present parameter set, look again at what may have changed."""
+        self._is_shown = True
         if self.parameters is None:
             node = self._parameter_node()
             self.ui.parameterSetSelector.setCurrentNode(node)
@@ -114,7 +125,9 @@ class SynthesisPanel:
 
     def exit(self) -> None:
         """Another module is opened: layout and keys are its own; runs go on."""
+        self._is_shown = False
         self.results.leave()
+        self.review.leave()
 
     def cleanup(self) -> None:
         """Stop the runs and let go of the scene; called when the module's widget is destroyed."""
@@ -123,8 +136,10 @@ class SynthesisPanel:
         self._is_cleaned_up = True
         end_timer(self._timer)
         self.inputs.stop()
+        self.checks.stop()
         for section in (self.runs, self.results, self.conditions):
             section.cleanup()
+        self.review.cleanup()
         self.generate.devices.cleanup()
         self._bind(None)
         for watch in self._scene_watches:
@@ -132,16 +147,24 @@ class SynthesisPanel:
 
     def refresh(self) -> None:
         """Show what the parameter set, the queue and the scene hold now."""
-        if self._refreshing or self._is_cleaned_up:
+        if self._refreshing or self._is_cleaned_up or self.review.active:
             return
         self._refreshing = True
         try:
+            # Without a parameter set there is nothing that these could change.
+            for part in (
+                self.ui.inputsCollapsibleButton,
+                self.ui.conditionsCollapsibleButton,
+                self.ui.generateCollapsibleButton,
+            ):
+                part.enabled = self.parameters is not None
             for section in (
                 self.generate,
                 self.inputs,
                 self.conditions,
                 self.runs,
                 self.results,
+                self.checks,
                 self.settings,
             ):
                 section.refresh()
@@ -151,7 +174,8 @@ class SynthesisPanel:
             self._timer.start()
 
     def _is_busy(self) -> bool:
-        return self.queue.busy or self.inputs.busy or self.settings.busy or self.logic.engine.busy
+        sections = (self.queue, self.inputs, self.checks, self.settings, self.logic.engine)
+        return any(section.busy for section in sections)
 
     def _on_timer(self) -> None:
         # A question to the user in the middle of it (installation) processes events, this timer's too.
@@ -163,13 +187,18 @@ class SynthesisPanel:
                 self.runs.poll()
             else:
                 self.logic.engine.poll()
-            for section in (self.inputs, self.settings):
+            for section in (self.inputs, self.checks, self.settings):
                 if section.busy:
                     section.poll()
         finally:
             self._working = False
             if not self._is_busy():
                 self._timer.stop()
+
+    def _reason_against_reading(self) -> str:
+        if self.queue.busy:
+            return _("Runs are under way; wait for them or cancel them first.")
+        return _("A check is under way; wait for it or cancel it first.") if self.checks.busy else ""
 
     def _reason_against_running(self) -> str:
         if self.parameters is None:
@@ -201,6 +230,7 @@ class SynthesisPanel:
         if not self.results.compare.active:
             self.context.show(volume_node)
         self.results.take_new(volume_node)
+        self.checks.take_new(volume_node)
 
     def _bind(self, node) -> None:
         """Connect the widgets with a parameter node (None: with none)."""
@@ -211,7 +241,7 @@ class SynthesisPanel:
         if node is not None:
             # Bound before the widgets are, so that what they do while they are connected finds a parameter set.
             self.context.parameters = SynthesisParameters(node)
-            self._gui_tag = self.context.parameters.connectParametersToGui(_bound_widgets(self.ui))
+            self._gui_tag = self.context.parameters.connectParametersToGui(self._bound_widgets)
             self._parameters_watch.on(self.context.parameters, (vtk.vtkCommand.ModifiedEvent,))
 
     def _on_parameter_set(self, node) -> None:
@@ -226,14 +256,21 @@ class SynthesisPanel:
     def _on_scene_closing(self, caller=None, event=None) -> None:
         self._scene_is_closing = True
         self.inputs.stop()
+        self.review.leave()
         self.results.leave()
         self._bind(None)
         self.refresh()
 
     def _on_scene_closed(self, caller=None, event=None) -> None:
-        """Runs notice by themselves that what they came from is gone."""
+        """Runs notice by themselves that what they came from is gone.
+
+        Somebody who works with another module gets no parameter node into a new scene.
+        """
         self._scene_is_closing = False
-        self.enter()
+        if self._is_shown:
+            self.enter()
+        else:
+            self.refresh()
 
     def _on_scene_importing(self, caller=None, event=None) -> None:
         self._sets_before_import = self._parameter_sets()

@@ -33,6 +33,9 @@ class SynthesisParameters:
     resultName         of the new volume; empty for one from segmentation and seed
     conditionsByHand   what was chosen in the table of structures (`conditions_table.by_hand_to_text`)
     centerRas          middle of the new CT as JSON [R, A, S] in mm, empty for automatic; set by a reloaded recipe
+    checkSegmenter     what finds the structures of a CT that is checked
+    checkReference     what it is compared with: "" (that of the model), "none", a shipped name or a .json file
+    checkAfterRun      "1" when every new CT is checked
     """
 
     segmentation: slicer.vtkMRMLSegmentationNode
@@ -48,6 +51,9 @@ class SynthesisParameters:
     resultName: str = ""
     conditionsByHand: str = ""
     centerRas: str = ""
+    checkSegmenter: str = "hu-rules"
+    checkReference: str = ""
+    checkAfterRun: str = ""
 
 
 def attributes_of(parameters: SynthesisParameters) -> dict[str, str]:

@@ -32,6 +32,12 @@ def source_volume_of(segmentation_node):
     return segmentation_node.GetNodeReference(role)
 
 
+def is_frame_of_sequence(node) -> bool:
+    """True for a node that shows one frame of a sequence at a time, as Slicer's Sequences module keeps it."""
+    sequences = getattr(slicer.modules, "sequences", None)
+    return sequences is not None and sequences.logic().GetFirstBrowserNodeForProxyNode(node) is not None
+
+
 def grid_center(
     segmentation_node,
     conditions: Conditions,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medlord.errors import CancelledError, MedlordError
 
 from .placement import grid_center
-from .run import CANCELLED, DROPPED, FAILED
+from .task import CANCELLED, DROPPED, FAILED, PREPARING
 from .translation import _
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .logic import SynthesisLogic
     from .run import Run
 
-PREPARING, WAITING = "preparing", "waiting"
+WAITING = "waiting"
 _KEPT_ENTRIES = 50
 # How long one `poll` may take masks; a step of that is at most some 20 ms.
 _BUDGET_S = 0.015

@@ -136,7 +136,7 @@ class EngineClient:
             files["conditions.npz"] = lambda path: exchange.write_conditions(path, conditions)
         if reference is not None:
             files["reference.npz"] = lambda path: exchange.write_volume(path, reference)
-        return self._submit("synthesize", options, files).id
+        return self.submit_files("synthesize", options, files)
 
     def submit_repeat(self, recipe: Recipe | dict, **options: Any) -> str:
         """Send a recipe to be run again and return the id of its job.
@@ -145,7 +145,11 @@ class EngineClient:
         """
         data = recipe if isinstance(recipe, dict) else recipe.to_dict()
         files = {"recipe.json": lambda path: exchange.write_json(path, data)}
-        return self._submit("repeat_recipe", options, files).id
+        return self.submit_files("repeat_recipe", options, files)
+
+    def submit_files(self, verb: str, options: dict[str, Any], files: dict[str, Callable]) -> str:
+        """`submit` for a verb whose arrays travel as files: name of each file -> what writes it, given its path."""
+        return self._submit(verb, options, files).id
 
     def poll(self) -> list[Message]:
         """What came since the last call, without waiting; also does what became due (cancel, time limits).
@@ -242,7 +246,7 @@ class EngineClient:
     def _submit(self, verb: str, arguments: dict[str, Any], files: dict[str, Callable] | None) -> Job:
         self.start()
         self._number += 1
-        job = Job(str(self._number))
+        job = Job(str(self._number), verb)
         arguments = {name: plain_argument(name, value) for name, value in arguments.items()}
         if files is not None:
             job.folder = self._process.folder / f"job-{self._number:05d}"

@@ -32,13 +32,32 @@ class EngineResult:
 
 
 @dataclass
+class CheckResult:
+    """What a check found.
+
+    report            the scorecard, as `evaluation.scorecard.Scorecard.to_dict` gives it
+    found             the masks that the segmenter found, on the grid of the volume
+    positions_ras_mm  structure -> where to look: the slice that differs most from the drawn mask, else its middle
+    measure           "rvr", or "ml" where the field of view is not that of the reference: what `distributions` holds
+    distributions     structure -> (value of this volume, its percentile, all values of the reference)
+    """
+
+    report: dict[str, Any]
+    found: Conditions
+    positions_ras_mm: dict[str, tuple[float, float, float]]
+    measure: str
+    distributions: dict[str, tuple[float, float, list[float]]]
+
+
+@dataclass
 class Job:
-    """One request that was sent: the folder of its files, and what came for a caller that waits for it.
+    """One request that was sent: its verb, the folder of its files, and what came for a caller that waits for it.
 
     `cancel_stage`: 1 asked, 2 told to end, 3 killed; `cancel_deadline` (monotonic s) is when the next one is due.
     """
 
     id: str
+    verb: str = ""
     folder: Path | None = None
     waited_for: bool = False
     messages: list[Message] = field(default_factory=list)
@@ -54,7 +73,8 @@ def with_value(message: Message, job: Job) -> Message:
         message.value = error_of(message)
     else:
         try:
-            message.value = result_of(message.body["value"]) if job.folder else message.body["value"]
+            read = _READERS.get(job.verb, dict)
+            message.value = read(message.body["value"])
         except (MedlordError, KeyError, TypeError, ValueError) as error:
             reason = f"The engine reported success but its result cannot be used: {error}"
             return error_message(job.id, EngineError(reason))
@@ -96,6 +116,22 @@ def result_of(value: dict[str, Any]) -> EngineResult:
         volume, recipe, conditions, value["timings_s"], value["peak_memory_bytes"], value["energy_kwh"],
         value["warnings"], value["reused_model"],
     )  # fmt: skip
+
+
+def check_result_of(value: dict[str, Any]) -> CheckResult:
+    """Read the files of a check."""
+    data = exchange.read_json(Path(value["scorecard"]))
+    positions = {name: tuple(map(float, point)) for name, point in data["positions_ras_mm"].items()}
+    distributions = {
+        name: (float(entry["value"]), float(entry["percentile"]), [float(v) for v in entry["reference"]])
+        for name, entry in data["distributions"].items()
+    }
+    found = exchange.read_conditions(Path(value["found"]))
+    return CheckResult(dict(data["report"]), found, positions, str(data["measure"]), distributions)
+
+
+_READERS = {"synthesize": result_of, "repeat_recipe": result_of, "check": check_result_of}
+"""How the answer of a verb whose arrays travel as files is read."""
 
 
 def plain_argument(name: str, value: Any) -> Any:

@@ -12,6 +12,7 @@ Answers (the `value` of a result message):
     synthesize,    {"volume", "conditions": absolute paths of files below `folder` (see `exchange`; the recipe is
     repeat_recipe   in the volume), "timings_s", "peak_memory_bytes", "energy_kwh", "warnings",
                     "reused_model": true when it was loaded already}
+    check          {"scorecard", "found": absolute paths of files below `folder`, see `worker_check`}
     unload         {"unloaded": how many models were freed}
 """
 
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import exchange
+from . import exchange, worker_check
 from .devices import choose_device, choose_precision, is_memory_error
 from .errors import EngineError, InsufficientMemoryError, MedlordError
 from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
@@ -70,6 +71,7 @@ class Engine:
             "unload": lambda: {"unloaded": self.unload()},
             "synthesize": lambda **given: self.synthesize(progress=progress, cancel=cancel, **given),
             "repeat_recipe": lambda **given: self.repeat_recipe(progress=progress, cancel=cancel, **given),
+            "check": lambda **given: worker_check.check(progress=progress, cancel=cancel, **given),
         }
         return methods[verb](**{name: value for name, value in arguments.items() if value is not None})
 

@@ -213,7 +213,7 @@ def test_a_result_message_without_valid_files_is_an_error(tmp_path):
         "volume": str(tmp_path / "result-volume.npz"),
         "conditions": str(tmp_path / "result-conditions.npz"),
     }
-    job = Job("4", folder=tmp_path)
+    job = Job("4", "synthesize", folder=tmp_path)
     for files in (0, 1):
         if files:
             grid = Grid.centered((2, 2, 2), (1, 1, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from panel_building import parameter_node, pictures, process_events
 from scene_building import add_chest, add_segmentation, box
@@ -75,6 +77,35 @@ def test_several_sets_of_settings(scene, open_panel, tiny_model):
     ui.seedLineEdit.text = "6"
     ui.parameterSetSelector.setCurrentNode(second)
     assert ui.seedLineEdit.text == "5" and first.GetParameter("seed") == "6"
+
+
+def test_without_a_parameter_set_nothing_can_be_set(scene, open_panel):
+    opened = open_panel()
+    ui = opened.ui
+    sections = (ui.inputsCollapsibleButton, ui.conditionsCollapsibleButton, ui.generateCollapsibleButton)
+    scene.RemoveNode(opened.panel.parameters.parameterNode)
+    assert opened.panel.parameters is None and ui.reasonLabel.text == "Make a parameter set first."
+    assert not any(widget.enabled for widget in (*sections, ui.runButton, ui.reloadRecipeButton))
+    ui.parameterSetSelector.addNode()
+    assert all(section.enabled for section in sections)
+
+
+def test_a_scene_that_is_closed_from_another_module_gets_no_parameter_node(scene, open_panel):
+    opened = open_panel()
+    opened.panel.exit()
+    scene.Clear()
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode") == 0
+    opened.panel.enter()
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode") == 1
+    assert opened.panel.parameters is not None
+
+
+def test_a_labelmap_is_no_ct_to_compare_with(scene, open_panel):
+    opened = open_panel()
+    scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "map")
+    assert opened.ui.referenceSelector.nodeCount() == 0
+    scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "scan")
+    assert opened.ui.referenceSelector.nodeCount() == 1
 
 
 def test_nodes_of_other_modules_are_no_parameter_sets(scene, open_panel):
@@ -172,6 +203,24 @@ def test_what_may_go_wrong_is_said_below_the_table(scene, open_panel, screenshot
     assert "Bones: Nothing is drawn" in text and "Aorta: 1 chosen segments no longer exist" in text
     assert cells(opened, 4)[2] and opened.ui.conditionsWarningLabel.visible
     pictures(opened, screenshots, "warnings")
+
+
+def test_a_frame_of_a_sequence_is_said(scene, open_panel, monkeypatch):
+    import slicer
+
+    if not hasattr(slicer.modules, "sequences"):
+        logic = slicer.vtkSlicerSequencesLogic()
+        logic.SetMRMLScene(scene)
+        monkeypatch.setattr(slicer.modules, "sequences", SimpleNamespace(logic=lambda: logic), raising=False)
+    drawing = add_chest(scene)
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode")
+    sequence.SetDataNodeAtValue(drawing, "0")
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(drawing, sequence, False)
+    opened = open_panel()
+    opened.choose(drawing)
+    assert "a frame of a sequence" in opened.ui.conditionsWarningLabel.text and opened.ui.runButton.enabled
 
 
 def test_drawing_measures_again(scene, open_panel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from panel_building import pictures, wait_until
+from panel_building import pictures, process_events, wait_until
 from scene_building import add_chest
 from support.fake_worker import fake_engine
 
@@ -52,14 +52,35 @@ def test_compare_swap_window_and_back(finished, scene, screenshots):
     assert compare.active and ui.swapButton.enabled and ui.compareButton.checked
     ui.swapButton.click()
     assert compare.swapped
+    ui.resultsCollapsibleButton.collapsed = True
+    press_swap_key(opened)
+    assert not compare.swapped, "the key works while the section is folded"
+    ui.resultsCollapsibleButton.collapsed = False
     ui.windowComboBox.currentIndex = ui.windowComboBox.findData("lung")
     assert opened.last.run.volume_node.GetDisplayNode().GetWindow() == 1500
     pictures(opened, screenshots, "compare")
     opened.panel.exit()
     assert not compare.active and not ui.compareButton.checked and layout.GetViewArrangement() == 2
+    press_swap_key(opened)
+    assert not compare.swapped
     ui.compareButton.click()
     ui.compareButton.click()
     assert not compare.active
+
+
+def press_swap_key(opened) -> None:
+    """Press the key of Swap; where the window has no focus (Slicer's tests) its action is triggered."""
+    from MedLoRDSlicerLib.headless import in_slicer_application
+
+    if in_slicer_application():
+        opened.panel.results.swap_action.trigger()
+        return
+    from PySide6 import QtCore, QtTest
+
+    opened.widget.activateWindow()
+    process_events()
+    QtTest.QTest.keyClick(opened.widget, QtCore.Qt.Key.Key_X, QtCore.Qt.KeyboardModifier.AltModifier)
+    process_events()
 
 
 def test_a_deleted_result_ends_the_comparison_quietly(finished, scene):

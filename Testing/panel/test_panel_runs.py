@@ -30,7 +30,11 @@ def fake(open_panel, scene):
         engine.close()
 
 
-def test_a_run_shows_what_it_does_and_its_result(scene, fake, screenshots):
+def test_a_run_shows_what_it_does_and_its_result(scene, fake, screenshots, monkeypatch):
+    from MedLoRDSlicerLib.panels import run_panel
+
+    status_bar: list[str] = []
+    monkeypatch.setattr(run_panel, "show_status", status_bar.append)
     view = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     opened = fake("good", pause_s=0.3)
     ui = opened.ui
@@ -57,6 +61,7 @@ def test_a_run_shows_what_it_does_and_its_result(scene, fake, screenshots):
     assert "'Thorax artériel 顎' is ready" in ui.statusLabel.text
     assert "A warning of the engine." in ui.statusLabel.text
     assert any("Denoising: step" in text for text in shown)
+    assert any("Denoising: step" in text for text in status_bar) and "is ready" in status_bar[-1]
     assert "fake engine: run begins, ünïcödé 顎" in ui.logText.plainText
     assert ui.queueList.count == 1 and ui.queueList.item(0).text().endswith(": finished")
     pictures(opened, screenshots, "finished")

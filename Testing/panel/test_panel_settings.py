@@ -110,6 +110,26 @@ def test_a_folder_of_models_is_offered(open_panel, stored, tmp_path):
     assert box.findData(str(folder)) < 0 and box.count <= count
 
 
+def test_a_model_of_the_users_own_can_be_deleted(open_panel, tmp_path, monkeypatch, screenshots):
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *_, **__: str(tmp_path))
+    folder = write_tiny_bundle(tmp_path / "Models", model_id="mine")
+    opened = open_panel("mine")
+    ui, section = opened.ui, opened.panel.settings
+    ui.settingsCollapsibleButton.collapsed = False
+    assert str(folder) in ui.modelPlaceLabel.text and ui.deleteModelButton.enabled
+    assert ui.conditionsTable.rowCount == 4
+    asked = []
+    section.confirm = lambda question: asked.append(question) or len(asked) > 1
+    ui.deleteModelButton.click()
+    assert folder.is_dir() and "'mine'" in asked[0]
+    ui.deleteModelButton.click()
+    assert not folder.exists() and "There is no model 'mine'" in ui.reasonLabel.text
+    assert not ui.deleteModelButton.enabled and not ui.runButton.enabled
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData("thorax-phantom")
+    assert "thorax-phantom" in ui.modelPlaceLabel.text and not ui.deleteModelButton.enabled
+    pictures(opened, screenshots, "settings")
+
+
 @pytest.mark.parametrize(
     "sentence",
     [

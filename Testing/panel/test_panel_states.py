@@ -16,6 +16,7 @@ def test_an_empty_scene_says_what_to_do(open_panel, screenshots):
     assert "Choose a segmentation" in ui.reasonLabel.text
     phases = opened.panel.generate.attribute_boxes["contrast_phase"]
     assert [phases.itemData(row) for row in range(phases.count)] == ["native", "arterial", "venous"]
+    assert ui.licenceLabel.text.endswith("Apache-2.0") and not ui.acceptLicenceButton.visible
     assert ui.conditionsTable.rowCount == 4
     pictures(opened, screenshots, "empty")
 
@@ -108,7 +109,7 @@ def test_a_licence_that_asks_for_something_is_accepted_once(scene, open_panel, s
     assert ui.licenceLabel.text.endswith("CC-BY-NC-4.0") and ui.licenceLabel.visible
     pictures(opened, screenshots, "licence")
     ui.acceptLicenceButton.click()
-    assert ui.runButton.enabled and not ui.licenceLabel.visible
+    assert ui.runButton.enabled and not ui.acceptLicenceButton.visible and ui.licenceLabel.visible
     assert stored["MedLoRD/AcceptedLicences"] == "tiny: CC-BY-NC-4.0"
     ui.forgetLicencesButton.click()
     assert not ui.runButton.enabled

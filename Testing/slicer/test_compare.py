@@ -76,7 +76,7 @@ def test_input_and_result_lie_side_by_side_and_swap(scene, layout, application_l
     other = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     other.SetLayoutName("Red")
     other.SetBackgroundVolumeID(scan.GetID())
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     compare.show(scan, result)
     assert compare.active and layout.GetViewArrangement() == LAYOUT_ID
     for orientation in ORIENTATIONS:
@@ -103,7 +103,7 @@ def test_leaving_restores_layout_and_displays(scene, layout, application_logic, 
 
     before = [state(node) for node in (drawing, conditions)]
     layout.SetViewArrangement(layout.SlicerLayoutConventionalView)
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     compare.show(None, result)
     assert state(drawing)[0] == 0 and state(conditions) == (1, 0, 1)
     compare.show(input_volume_of(result), result, drawing)
@@ -116,7 +116,7 @@ def test_leaving_restores_layout_and_displays(scene, layout, application_logic, 
 
 
 def test_a_layout_that_the_user_chose_meanwhile_stays(scene, layout, application_logic, result):
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     compare.show(None, result)
     layout.SetViewArrangement(layout.SlicerLayoutOneUpRedSliceView)
     assert not compare.active
@@ -125,7 +125,7 @@ def test_a_layout_that_the_user_chose_meanwhile_stays(scene, layout, application
 
 
 def test_gone_volumes_and_a_closed_scene_do_no_harm(scene, layout, application_logic, result):
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     compare.show(input_volume_of(result), result)
     scene.RemoveNode(input_volume_of(result))
     compare.swap()
@@ -139,7 +139,7 @@ def test_gone_volumes_and_a_closed_scene_do_no_harm(scene, layout, application_l
 
 
 def test_a_scene_saved_in_this_layout_can_be_left(scene, layout, application_logic, result):
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     layout.SetViewArrangement(LAYOUT_ID)
     compare.show(None, result)
     compare.leave()
@@ -152,21 +152,31 @@ def test_without_views_the_reason_is_said(scene, result):
 
 
 def test_windows(scene, layout, application_logic, result):
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
+    nodes = (result, input_volume_of(result))
+
+    def windows() -> list[tuple]:
+        displays = [node.GetDisplayNode() for node in nodes]
+        return [(one.GetWindow(), one.GetLevel(), one.GetAutoWindowLevel()) for one in displays]
+
+    before = windows()
     compare.show(input_volume_of(result), result)
     assert set(WINDOW_PRESETS) == {"lung", "mediastinum", "bone", "ccta"}
     for name, preset in WINDOW_PRESETS.items():
         compare.apply_window(name)
-        for node in (result, input_volume_of(result)):
+        for node in nodes:
             display = node.GetDisplayNode()
             assert (display.GetWindow(), display.GetLevel()) == (preset.window_hu, preset.level_hu)
             assert not display.GetAutoWindowLevel()
     with pytest.raises(InputError, match="There is no window 'brain'; choose one of lung"):
         compare.apply_window("brain")
+    assert windows() != before
+    compare.leave()
+    assert windows() == before
 
 
 def test_both_sides_show_the_same_place_and_move_together(scene, layout, application_logic, result, views):
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     compare.show(input_volume_of(result), result)
     shown = views(compare)
     assert set(shown) == {(side, orientation) for side in (LEFT, RIGHT) for orientation in ORIENTATIONS}
@@ -179,6 +189,8 @@ def test_both_sides_show_the_same_place_and_move_together(scene, layout, applica
     result.GetRASBounds(center)
     assert right.node.GetSliceOffset() == pytest.approx((center[4] + center[5]) / 2)
     np.testing.assert_allclose(left.node.GetFieldOfView(), right.node.GetFieldOfView())
+    for view in shown.values():
+        np.testing.assert_allclose(middle_of(view.node), (center[0::2] + center[1::2]) / 2, atol=1e-6)
     coronal = shown[(LEFT, "Coronal")].node.GetSliceOffset()
     right.logic.StartSliceOffsetInteraction()
     right.logic.SetSliceOffset(34.0)
@@ -188,10 +200,42 @@ def test_both_sides_show_the_same_place_and_move_together(scene, layout, applica
     link.SetMRMLScene(None)
 
 
+def middle_of(node) -> np.ndarray:
+    """The point in RAS mm in the middle of a view."""
+    columns, rows, _depth = node.GetDimensions()
+    return np.array(node.GetXYToRAS().MultiplyPoint((columns / 2, rows / 2, 0.0, 1.0))[:3])
+
+
+def test_views_of_different_sizes_show_the_whole_volume_at_one_scale(scene, layout, result):
+    compare = CompareView(scene)
+    compare.show(None, result)
+    nodes = {(side, orientation): node for side, orientation, node in compare.slice_nodes()}
+    nodes[(LEFT, "Axial")].SetDimensions(500, 200, 1)
+    nodes[(RIGHT, "Axial")].SetDimensions(300, 400, 1)
+    nodes[(RIGHT, "Axial")].SetXYZOrigin(40, -30, 0)
+    bounds = np.zeros(6)
+    result.GetRASBounds(bounds)
+    middle, size = (bounds[0::2] + bounds[1::2]) / 2, bounds[1::2] - bounds[0::2]
+    compare.fit()
+    scales = []
+    for side in (LEFT, RIGHT):
+        node = nodes[(side, "Axial")]
+        width, height, _depth = node.GetFieldOfView()
+        columns, rows, _depth = node.GetDimensions()
+        assert width / columns == pytest.approx(height / rows), "square pixels"
+        assert width >= size[0] - 1e-6 and height >= size[1] - 1e-6
+        np.testing.assert_allclose(middle_of(node), middle, atol=1e-6)
+        scales.append(width / columns)
+    assert scales[0] == pytest.approx(scales[1])
+    assert scales[0] == pytest.approx(max(size[0] / 300, size[1] / 200)), "no larger than needed"
+    compare.fit((middle[0] + 9.0, middle[1], middle[2] + 8.0))
+    np.testing.assert_allclose(middle_of(nodes[(LEFT, "Axial")]), middle + (0.0, 0.0, 8.0), atol=1e-6)
+
+
 def test_contours_are_drawn_in_both_and_follow_the_masks(
     scene, layout, application_logic, result, views, tmp_path
 ):
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     compare.show(input_volume_of(result), result)
     shown = views(compare)
     compare.fit()

@@ -42,6 +42,15 @@ def application(monkeypatch):
     return SimpleNamespace(installed=installed, monkeypatch=monkeypatch)
 
 
+def test_nothing_is_installed_while_slicer_is_tested(application, monkeypatch):
+    """Slicer's own questions are answered with yes in that mode."""
+    asked = give_torch(application)
+    monkeypatch.setattr(installation, "in_testing_mode", lambda: True)
+    with pytest.raises(EngineError, match="torch>=2.6"):
+        installation.ensure_engine()
+    assert asked == []
+
+
 def everything() -> dict[str, str]:
     """Versions that satisfy all requirements."""
     from packaging.requirements import Requirement

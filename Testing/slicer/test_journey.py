@@ -31,9 +31,9 @@ def draw(scene, editor_logic, canvas, description) -> None:
         editor.draw_ellipsoid(segment, *place)
 
 
-def compare_with_input(scene, layout, application_logic, ct) -> None:
+def compare_with_input(scene, layout, ct) -> None:
     """Compare layout and back; a CT that was drawn from nothing is compared with its canvas."""
-    compare = CompareView(scene, application_logic)
+    compare = CompareView(scene)
     before = layout.GetViewArrangement()
     compare.show(input_volume_of(ct), ct)
     compare.apply_window("lung")
@@ -45,9 +45,7 @@ def compare_with_input(scene, layout, application_logic, ct) -> None:
     assert layout.GetViewArrangement() == before
 
 
-def test_from_an_empty_canvas_to_the_same_volume_again(
-    scene, layout, logic, editor_logic, application_logic, tmp_path
-):
+def test_from_an_empty_canvas_to_the_same_volume_again(scene, layout, logic, editor_logic, tmp_path):
     description = logic.describe_model()
     canvas = new_canvas(scene, description)
     draw(scene, editor_logic, canvas, description)
@@ -81,7 +79,7 @@ def test_from_an_empty_canvas_to_the_same_volume_again(
     deviation = volume_from_node(add_standard_deviation(scene, [first, second])).array
     assert deviation.max() > 0
 
-    compare_with_input(scene, layout, application_logic, first)
+    compare_with_input(scene, layout, first)
 
     # Save, load, reload the recipe: the same volume, from the drawing and from the recipe alone.
     name = first.GetName()

@@ -38,11 +38,11 @@ class Photographer:
         layout.SetMRMLApplicationLogic(headless.application_logic)
         layout.SetMRMLScene(headless.scene)
         self._layout, self._headless, self._folder = layout, headless, folder
-        self.compare = CompareView(headless.scene, headless.application_logic)
+        self.compare = CompareView(headless.scene)
         self._views: dict[tuple[str, str], OffscreenSliceView] = {}
 
-    def take(self, name: str, left, right, conditions, window: str | None, center=None) -> None:
-        """Save the layout with these volumes as `tutorial-<name>.jpg`, slices at `center` (RAS mm)."""
+    def take(self, name: str, left, right, conditions, window: str | None, through=None) -> None:
+        """Save the layout with these volumes as `tutorial-<name>.jpg`, slices through a point (RAS mm)."""
         self.compare.show(left, right, conditions)
         if window:
             self.compare.apply_window(window)
@@ -50,7 +50,7 @@ class Photographer:
             if (side, orientation) not in self._views:
                 view = OffscreenSliceView(self._headless.application_logic, node, (330, 260))
                 self._views[(side, orientation)] = view
-        self.compare.fit(center)
+        self.compare.fit(through)
         rows = [
             [self._views[(side, orientation)].picture() for side in (LEFT, RIGHT)]
             for orientation in ORIENTATIONS

@@ -1,6 +1,6 @@
 """How well a check tells good volumes from spoiled ones: phantoms, each good and spoiled in ten ways.
 
-    PYTHONPATH=Testing python -m support.detection_table --phantoms 30 --out out/detection
+    PYTHONPATH=Testing python -m support.detection_table --phantoms 30 --jobs 2 --out out/detection
 
 writes `detection.json` (every verdict with its reasons) and `detection.md` (the table). A run that was interrupted goes
 on where it stopped. A volume counts as flagged when its verdict is red, or when the check refuses it as no CT in HU.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from medlord.conditions import Conditions
@@ -64,27 +65,35 @@ def markdown(results: dict[str, dict[str, dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def results_of(seed: int, reference_name: str) -> dict[str, dict]:
+    """All verdicts of one phantom, as name -> verdict."""
+    reference = None if reference_name == "none" else find_reference(reference_name, "hu-rules")
+    return dict(verdicts_of(make_phantom(seed), make_phantom(seed + 1), seed, reference))
+
+
 def main() -> None:
     """Run all phantoms and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--phantoms", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--reference", default="thorax-phantom", help="name, file or none")
+    parser.add_argument("--jobs", type=int, default=1, help="phantoms at a time")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    reference = None if arguments.reference == "none" else find_reference(arguments.reference, "hu-rules")
     path = arguments.out / "detection.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.phantoms):
-        if str(seed) not in results:
-            case, other = make_phantom(seed), make_phantom(seed + 1)
-            results[str(seed)] = dict(verdicts_of(case, other, seed, reference))
-            text = json.dumps(results, indent=1) + "\n"
+    wanted = range(arguments.first_seed, arguments.first_seed + arguments.phantoms)
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        missing = [seed for seed in wanted if str(seed) not in results]
+        running = {pool.submit(results_of, seed, arguments.reference): seed for seed in missing}
+        for done in as_completed(running):
+            results[str(running[done])] = done.result()
+            text = json.dumps(dict(sorted(results.items())), indent=1) + "\n"
             write_atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
-        levels = {name: verdict["level"] for name, verdict in results[str(seed)].items()}
-        print(seed, levels, flush=True)
-    table = markdown(results)
+            levels = {name: verdict["level"] for name, verdict in results[str(running[done])].items()}
+            print(running[done], levels, flush=True)
+    table = markdown({str(seed): results[str(seed)] for seed in wanted})
     write_atomically(
         arguments.out / "detection.md", lambda temporary: temporary.write_text(table, encoding="utf-8")
     )

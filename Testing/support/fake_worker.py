@@ -118,7 +118,16 @@ class FakeWorker:
             time.sleep(self.pause_s)
             if step == 1 and self.misbehave(request):
                 return
-        self.send("result", request["id"], value=self.result(request["arguments"]))
+        if str(request["arguments"].get("segmenter")).startswith("totalseg") and not request["arguments"].get(
+            "download"
+        ):
+            self.send(
+                "error", request["id"], code="weights", hint="", log=[],
+                message="The weights are not here: agree to 250 MB, Apache-2.0, with --download-weights.",
+            )  # fmt: skip
+            return
+        make = self.check_result if request["verb"] == "check" else self.result
+        self.send("result", request["id"], value=make(request["arguments"]))
 
     def estimate(self, arguments: dict) -> dict:
         """More with control than without; too much on a graphics card."""
@@ -194,6 +203,43 @@ class FakeWorker:
             "volume": str(volume), "conditions": str(masks), "timings_s": timings, "peak_memory_bytes": 2**20,
             "energy_kwh": None, "warnings": ["A warning of the engine."], "reused_model": False,
         }  # fmt: skip
+
+    def check_result(self, arguments: dict) -> dict:
+        """A scorecard that finds the body and misses the lung, in the form of `Scorecard.to_dict`."""
+        from medlord.conditions import Conditions
+        from medlord.exchange import read_volume, write_conditions, write_json
+
+        folder = Path(arguments["folder"])
+        volume = read_volume(folder / "volume.npz")
+        middle = [float(value) for value in volume.grid.center_ras_mm]
+        findings = [
+            {"level": "amber", "topic": "image", "structure": None, "reason": "Noise is 0.0 HU."},
+            {"level": "red", "topic": "adherence", "structure": "lung", "reason": "lung is missing."},
+        ]
+        row = {"hd95_mm": None, "surface_dice": 0.0, "found_ml": 0.0, "median_hu": 1.0}
+        report = {
+            "segmenter": arguments.get("segmenter") or "labelmap",
+            "structures": [
+                {**row, "name": "body", "dice": 0.99, "drawn_ml": 900.0, "hd95_mm": 2.0},
+                {**row, "name": "lung", "dice": 0.0, "drawn_ml": 300.0},
+            ],
+            "notice": "Adherence is not clinical validity.",
+            "contrast_phase": None,
+            "verdict": {"level": "red", "meaning": "do not use it", "findings": findings},
+            "regions": {"extent_mm": [1.0, 1.0, 1.0], "structures": {}},
+            "hu": [],
+            "reference": {"name": "made up", "count": 4, "population": "", "comparable_field_of_view": True},
+        }
+        if arguments.get("reference") == "none":
+            report["reference"] = None
+        distributions = {"body": {"value": 0.5, "percentile": 62.5, "reference": [0.3, 0.4, 0.45, 0.6]}}
+        scorecard, found = folder / "scorecard.json", folder / "found.npz"
+        write_json(scorecard, {
+            "report": report, "positions_ras_mm": {"lung": [middle[0] + 10, middle[1], middle[2] - 20]},
+            "measure": "rvr", "distributions": distributions if report["reference"] else {},
+        })  # fmt: skip
+        write_conditions(found, Conditions(volume.grid, {"body": volume.array > -500}))
+        return {"scorecard": str(scorecard), "found": str(found)}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import qt
@@ -13,6 +13,7 @@ from medlord.errors import MedlordError
 
 from ..compatibility import stretch_columns
 from ..conditions_table import by_hand_from_text, by_hand_to_text
+from ..placement import is_frame_of_sequence
 from ..translation import _
 from .context import PanelContext
 from .timers import end_timer, make_timer
@@ -49,7 +50,7 @@ class ConditionsPanel:
         table.columnCount = WARNING + 1
         table.setHorizontalHeaderLabels([_("Structure"), _("Segment"), _("Matched by"), _("ml"), ""])
         table.verticalHeader().hide()
-        stretch_columns(table.horizontalHeader(), (SEGMENT,), (TITLE, HOW, VOLUME, WARNING))
+        stretch_columns(table.horizontalHeader(), (TITLE, SEGMENT), (HOW, VOLUME, WARNING))
 
     @property
     def reason(self) -> str:
@@ -166,8 +167,10 @@ class ConditionsPanel:
         by_hand = by_hand_from_text(self.context.parameters.conditionsByHand)
         for number, row in enumerate(rows):
             self._fill_row(number, row, by_hand.get(row.condition))
-        height = table.verticalHeader().length() + table.rowHeight(0) + 2 * table.frameWidth
-        table.setFixedHeight(height)
+        # As high as its rows, so that it never scrolls inside the scrolling panel.
+        header_height = table.rowHeight(0)
+        table.horizontalHeader().setFixedHeight(header_height)
+        table.setFixedHeight(header_height + table.verticalHeader().length() + 2 * table.frameWidth)
 
     def _make_box(self, number: int, row: ConditionRow):
         box = qt.QComboBox()
@@ -180,10 +183,11 @@ class ConditionsPanel:
 
     def _fill_row(self, number: int, row: ConditionRow, chosen: tuple[str, ...] | None) -> None:
         tip = "\n".join(warning.text for warning in row.warnings)
-        self._set(number, TITLE, row.title, row.condition).setData(
+        # The title may be cut where the panel is narrow.
+        self._set(number, TITLE, row.title, f"{row.title} ({row.condition})").setData(
             qt.Qt.DecorationRole, qt.QColor(*(round(255 * value) for value in row.color))
         )
-        self._set(number, HOW, _how_in_words(row.how), "")
+        self._set(number, HOW, _ways().get(row.how, row.how), "")
         volume = "" if row.volume_ml is None or not row.segment_ids else f"{row.volume_ml:.1f}"
         item = self._set(number, VOLUME, volume, _("Volume as it is drawn, in ml"))
         item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
@@ -230,11 +234,23 @@ class ConditionsPanel:
     def _say_rest(self) -> None:
         """Warnings and unused segments below the table."""
         rows = self.table.rows if self.table is not None else []
+        # One line per warning: a new canvas has a dozen structures in which nothing is drawn.
+        concerned: dict[str, list[str]] = {}
+        for row in rows:
+            for warning in row.warnings:
+                concerned.setdefault(warning.text, []).append(row.title)
         warnings = [
-            _("{name}: {warning}").format(name=row.title, warning=warning.text)
-            for row in rows
-            for warning in row.warnings
+            _("{names}: {warning}").format(names=", ".join(titles), warning=text)
+            for text, titles in concerned.items()
         ]
+        parameters = self.context.parameters
+        if self.table is not None and parameters.segmentation is not None:
+            if is_frame_of_sequence(parameters.segmentation):
+                warnings.append(
+                    _(
+                        "This segmentation is a frame of a sequence: one CT is made, of the frame that is shown."
+                    )
+                )
         self._say(warnings, [match.segment_name for match in self.table.unused] if self.table else [])
 
     def _say(self, warnings: list[str], unused: list[str]) -> None:
@@ -256,8 +272,10 @@ def _offer(box, names: list[str]) -> None:
     box.blockSignals(False)
 
 
-def _how_in_words(how: str) -> str:
-    words = {
+@cache
+def _ways() -> dict[str, str]:
+    """How a segment can be matched, in words; cached, since Slicer looks every text up anew."""
+    return {
         "terminology": _("terminology"),
         "id": _("ID"),
         "name": _("name"),
@@ -265,4 +283,3 @@ def _how_in_words(how: str) -> str:
         "parts": _("parts"),
         "by hand": _("by hand"),
     }
-    return words.get(how, how)

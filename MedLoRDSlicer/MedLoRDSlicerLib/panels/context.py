@@ -52,6 +52,10 @@ class PanelContext:
                 self._described, self.model_error = (model, None), str(error)
         return self._described[1]
 
+    def forget_description(self) -> None:
+        """Read what the model takes and makes again: it may have changed or be gone."""
+        self._described = ("", None)
+
     def place(self) -> dict:
         """The arguments of `SynthesisLogic.prepare`: which segment is what, and where the new CT goes."""
         from ..conditions_table import by_hand_from_text

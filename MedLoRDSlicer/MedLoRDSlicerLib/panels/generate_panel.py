@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qt
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from medlord.bundles.description import ModelDescription
 
 REFERENCE_SAMPLER = "ddpm"
+# Below model and licence.
+_FIRST_ATTRIBUTE_ROW = 2
 
 
 class GeneratePanel:
@@ -32,6 +35,7 @@ class GeneratePanel:
         self.ui, self.context = ui, context
         self.attribute_boxes: dict[str, object] = {}
         self._attributes_of_model: dict[str, list[str]] | None = None
+        self._attribute_labels: list = []
         self.devices = DeviceBox(ui, context)
         for name, title in _samplers().items():
             ui.presetComboBox.addItem(title, name)
@@ -47,7 +51,9 @@ class GeneratePanel:
         box.blockSignals(True)
         box.clear()
         for choice in available_models(self.context.settings.model_folder):
-            box.addItem(choice.title, choice.model)
+            # The title may be longer than the box is wide; it stands below.
+            box.addItem(Path(choice.model).name, choice.model)
+            box.setItemData(box.count - 1, choice.title, qt.Qt.ToolTipRole)
         box.blockSignals(False)
 
     def refresh(self) -> None:
@@ -113,21 +119,25 @@ class GeneratePanel:
     def _show_attributes(self, description: ModelDescription | None) -> None:
         """One box per choice of the model, made anew when another model has other choices."""
         offered = dict(description.attributes) if description is not None else {}
-        form = self.ui.attributesWidget.layout()
+        form = self.ui.generateCollapsibleButton.layout()
         if offered != self._attributes_of_model:
-            for _row in range(len(self.attribute_boxes)):
-                form.removeRow(0)
-            self.attribute_boxes = {}
-            for name, values in offered.items():
+            for widget in (*self._attribute_labels, *self.attribute_boxes.values()):
+                form.removeWidget(widget)
+                widget.hide()
+                widget.deleteLater()
+            self.attribute_boxes, self._attribute_labels = {}, []
+            for number, (name, values) in enumerate(offered.items()):
                 box = qt.QComboBox()
                 box.toolTip = _attribute_tip(name)
                 for value in values:
                     box.addItem(_value_title(value), value)
                 box.connect("currentIndexChanged(int)", partial(self._on_attribute, name))
-                form.addRow(_("{name}:").format(name=_attribute_title(name)), box)
+                label = qt.QLabel(_("{name}:").format(name=_attribute_title(name)))
+                label.toolTip = box.toolTip
+                form.insertRow(_FIRST_ATTRIBUTE_ROW + number, label, box)
+                self._attribute_labels.append(label)
                 self.attribute_boxes[name] = box
             self._attributes_of_model = offered
-        self.ui.attributesWidget.visible = bool(offered)
         chosen = attributes_of(self.context.parameters)
         for name, box in self.attribute_boxes.items():
             box.blockSignals(True)
@@ -135,11 +145,13 @@ class GeneratePanel:
             box.blockSignals(False)
 
     def _show_licence(self, description: ModelDescription | None) -> None:
+        """The licence is always shown; one that asks for something has to be accepted."""
         asks = description is not None and needs_acceptance(description, self.context.settings)
-        self.ui.licenceLabel.visible = self.ui.acceptLicenceButton.visible = asks
-        if asks:
-            self.ui.licenceLabel.text = _("Licence of this model: {licence}").format(
-                licence=description.licence
+        self.ui.licenceLabel.visible = description is not None
+        self.ui.acceptLicenceButton.visible = asks
+        if description is not None:
+            self.ui.licenceLabel.text = _("{title}. Licence: {licence}").format(
+                title=description.title or description.id, licence=description.licence
             )
 
     def _on_model(self, row: int) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import qt
+import slicer
+
 from medlord.errors import MedlordError
 
 from ..compare import CompareView, input_volume_of, result_conditions
@@ -16,6 +19,10 @@ from ..seeds import add_standard_deviation, synthetic_siblings
 from ..translation import _
 from .context import PanelContext
 from .timers import end_timer, make_timer
+
+# Slicer and its Segment Editor use single keys and Ctrl with digits and letters.
+SWAP_KEY = "Alt+X"
+_FIT_AFTER_MS = 100
 
 
 class ResultsPanel:
@@ -31,7 +38,7 @@ class ResultsPanel:
     ):
         self.ui, self.context, self._repeat = ui, context, repeat
         self.compare = compare or CompareView(context.scene)
-        self._fit_soon = make_timer(0, self._fit, single_shot=True)
+        self._fit_soon = make_timer(_FIT_AFTER_MS, self._fit, single_shot=True)
         ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", RECIPE_ATTRIBUTE)
         for key, preset in WINDOW_PRESETS.items():
             ui.windowComboBox.addItem(preset.title, key)
@@ -39,6 +46,12 @@ class ResultsPanel:
         ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
         ui.compareButton.connect("toggled(bool)", self._on_compare)
         ui.swapButton.connect("clicked(bool)", self._on_swap)
+        # Not the button's own: that one sleeps while the section is folded. Hidden with the module, it sleeps too.
+        root = ui.runButton.parentWidget()
+        self.swap_action = qt.QAction(_("Swap"), root)
+        self.swap_action.setShortcut(qt.QKeySequence(SWAP_KEY))
+        self.swap_action.connect("triggered()", self._on_swap)
+        root.addAction(self.swap_action)
         ui.windowComboBox.connect("currentIndexChanged(int)", self._on_window)
         ui.reloadRecipeButton.connect("clicked(bool)", self._on_reload)
         ui.repeatButton.connect("clicked(bool)", self._on_repeat)
@@ -56,10 +69,11 @@ class ResultsPanel:
         ui, result = self.ui, self.result
         active = self.compare.active
         ui.compareButton.enabled = result is not None or active
-        ui.swapButton.enabled = active
+        ui.swapButton.enabled = self.swap_action.enabled = active
         ui.windowComboBox.enabled = result is not None
-        for button in (ui.reloadRecipeButton, ui.repeatButton, ui.deviationButton):
+        for button in (ui.repeatButton, ui.deviationButton):
             button.enabled = result is not None
+        ui.reloadRecipeButton.enabled = result is not None and self.context.parameters is not None
         if ui.compareButton.checked != active:
             ui.compareButton.blockSignals(True)
             ui.compareButton.checked = active
@@ -69,7 +83,7 @@ class ResultsPanel:
         """A run has finished: choose its CT, and show it in the comparison when that is open."""
         self.ui.resultSelector.setCurrentNode(volume_node)
         if self.compare.active:
-            self._show_comparison()
+            self._try(self._show_comparison)
 
     def leave(self) -> None:
         """Put back the layout of before; called when the module is left."""
@@ -96,7 +110,7 @@ class ResultsPanel:
         self.compare.show(self._input_of(result), result, result_conditions(result))
         self.compare.apply_window(self._window())
         if is_new:
-            # New views get their size in the event loop only.
+            # New views get their size in the event loop only, splitters in a second round of it.
             self._fit_soon.start()
 
     def _fit(self) -> None:
@@ -105,7 +119,8 @@ class ResultsPanel:
 
     def _input_of(self, result):
         """The CT that belongs to the masks: the one the result refers to, else the chosen one."""
-        return input_volume_of(result) or self.context.parameters.reference
+        parameters = self.context.parameters
+        return input_volume_of(result) or (parameters.reference if parameters is not None else None)
 
     def _on_swap(self, checked: bool = False) -> None:
         self.compare.swap()
@@ -124,14 +139,16 @@ class ResultsPanel:
             result, parameters = self.result, self.context.parameters
             settings = settings_of(result)
             segmentation = settings.segmentation or segmentation_from_recipe(self.context.scene, result)
-            parameters.segmentation = segmentation
-            parameters.reference, parameters.region = settings.reference, None
-            parameters.model, parameters.attributes = settings.model, json.dumps(settings.attributes)
-            parameters.sampler, parameters.steps = settings.sampler, settings.steps
-            parameters.seed, parameters.samples = str(settings.seed), 1
-            parameters.controlStrength = settings.control_scale
-            parameters.conditionsByHand = by_hand_to_text(settings.by_hand)
-            parameters.centerRas = json.dumps(settings.center_ras_mm)
+            # All at once, so that the panel shows and matches no mixture of two settings.
+            with slicer.util.NodeModify(parameters.parameterNode):
+                parameters.segmentation = segmentation
+                parameters.reference, parameters.region = settings.reference, None
+                parameters.model, parameters.attributes = settings.model, json.dumps(settings.attributes)
+                parameters.sampler, parameters.steps = settings.sampler, settings.steps
+                parameters.seed, parameters.samples = str(settings.seed), 1
+                parameters.controlStrength = settings.control_scale
+                parameters.conditionsByHand = by_hand_to_text(settings.by_hand)
+                parameters.centerRas = json.dumps(settings.center_ras_mm)
             self._say(_("The panel is set as for '{name}'.").format(name=result.GetName()))
 
         self._try(reload)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import qt
 
 from medlord.errors import MedlordError
 
+from ..headless import show_status
 from ..pictures import portable_graymap
 from ..queue import PREPARING, WAITING, QueuedRun, RunQueue
 from ..run import CANCELLED, DROPPED, FAILED, FINISHED, RUNNING
@@ -44,6 +46,7 @@ class RunPanel:
         self._add_runs, self._reason, self._on_result = add_runs, reason, on_result
         self._shown_event: ProgressEvent | None = None
         self._shown: tuple[QueuedRun, str] | None = None
+        self._listed: list[tuple[str, str]] | None = None
         ui.runButton.connect("clicked(bool)", self._on_run)
         ui.cancelButton.connect("clicked(bool)", self._on_cancel)
         ui.cancelAllButton.connect("clicked(bool)", self._on_cancel_all)
@@ -99,6 +102,7 @@ class RunPanel:
                 "'{name}' is ready ({seconds:.0f} s). It is synthetic: not for clinical use."
             ).format(name=run.volume_node.GetName(), seconds=run.result.timings_s.get("total", 0.0))
             self.ui.statusLabel.text = "\n".join([finished, *run.warnings])
+            show_status(finished)
             # The next run of the queue takes the place of this text at once.
             self.add_log(" ".join([finished, *run.warnings]))
             self._on_result(run.volume_node)
@@ -124,6 +128,8 @@ class RunPanel:
         # A part of one step has no progress to show: busy.
         self._set_progress(event.step, event.total if event.total > 1 else 0)
         self.ui.statusLabel.text = describe_event(event)
+        # Seen in other modules too.
+        show_status(_("MedLoRD: {text}").format(text=describe_event(event)))
         if event.preview is not None:
             self._show_preview(event.preview)
 
@@ -141,10 +147,11 @@ class RunPanel:
 
     def _show_queue(self) -> None:
         """One line per run; only lines that changed are written, so that the list does not jump."""
-        view = self.ui.queueList
-        lines = [
-            _("{title}: {state}").format(title=e.title, state=_state_in_words(e)) for e in self.queue.entries
-        ]
+        states = [(entry.title, entry.state) for entry in self.queue.entries]
+        if states == self._listed:
+            return
+        self._listed, view = states, self.ui.queueList
+        lines = [_("{title}: {state}").format(title=title, state=_states()[state]) for title, state in states]
         while view.count > len(lines):
             view.takeItem(view.count - 1)
         for row, line in enumerate(lines):
@@ -195,13 +202,7 @@ class RunPanel:
 
 def describe_event(event: ProgressEvent) -> str:
     """An event of the engine in words."""
-    phases = {
-        "load": _("Loading the model"),
-        "condition": _("Preparing the structures"),
-        "denoise": _("Denoising"),
-        "decode": _("Making the volume"),
-    }
-    text = phases.get(event.phase, event.phase)
+    text = _phases().get(event.phase, event.phase)
     if event.total > 1:
         text = _("{phase}: step {step} of {total}").format(phase=text, step=event.step, total=event.total)
     if event.eta_s is not None and event.total > 1:
@@ -209,8 +210,22 @@ def describe_event(event: ProgressEvent) -> str:
     return text
 
 
-def _state_in_words(entry: QueuedRun) -> str:
-    words = {
+# Cached, since Slicer looks every text up anew, which adds up while a run is followed.
+@cache
+def _phases() -> dict[str, str]:
+    """The phases of a run in words."""
+    return {
+        "load": _("Loading the model"),
+        "condition": _("Preparing the structures"),
+        "denoise": _("Denoising"),
+        "decode": _("Making the volume"),
+    }
+
+
+@cache
+def _states() -> dict[str, str]:
+    """The states of an entry of the queue in words."""
+    return {
         PREPARING: _("taking the structures"),
         WAITING: _("waiting"),
         RUNNING: _("running"),
@@ -219,4 +234,3 @@ def _state_in_words(entry: QueuedRun) -> str:
         CANCELLED: _("cancelled"),
         DROPPED: _("dropped"),
     }
-    return words[entry.state]

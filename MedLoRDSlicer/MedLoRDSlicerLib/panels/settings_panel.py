@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import ctk
+import qt
+import slicer
+
+from medlord.bundles.bundle import delete_model
+from medlord.errors import MedlordError
+from medlord.memory.sizes import in_words
 
 from ..installation import PythonCheck, accept_python, installation_was_interrupted
+from ..model_choice import ModelPlace, place_of
 from ..translation import _
 from .context import PanelContext
 
 
 class SettingsPanel:
-    """Machine settings. `on_models` is called after the model folder changed."""
+    """Machine settings. `on_models` is called after the models on this computer changed.
 
-    def __init__(self, ui, context: PanelContext, on_models: Callable[[], None]):
+    `confirm` asks the user a question before a model is deleted (default: a dialog of Slicer).
+    """
+
+    def __init__(
+        self,
+        ui,
+        context: PanelContext,
+        on_models: Callable[[], None],
+        confirm: Callable[[str], bool] | None = None,
+    ):
         self.ui, self.context, self._on_models = ui, context, on_models
+        self.confirm = confirm or (lambda question: slicer.util.confirmOkCancelDisplay(question))
+        self._placed: tuple[str, ModelPlace | None] = ("", None)
         self.check: PythonCheck | None = None
         ui.pythonPathLineEdit.filters = ctk.ctkPathLineEdit.Files
         ui.modelFolderLineEdit.filters = ctk.ctkPathLineEdit.Dirs
@@ -25,6 +43,8 @@ class SettingsPanel:
         ui.ownPythonButton.connect("clicked(bool)", self._on_own)
         ui.modelFolderLineEdit.connect("currentPathChanged(QString)", self._on_model_folder)
         ui.forgetLicencesButton.connect("clicked(bool)", self._on_forget)
+        ui.openModelButton.connect("clicked(bool)", self._on_open_model)
+        ui.deleteModelButton.connect("clicked(bool)", self._on_delete_model)
         self._say(self._present())
 
     @property
@@ -43,6 +63,7 @@ class SettingsPanel:
             else _("No licence had to be accepted.")
         )
         ui.forgetLicencesButton.visible = bool(accepted)
+        self._show_model()
 
     def poll(self) -> None:
         """Take what the look at a Python found; called from the panel's timer while `busy`."""
@@ -88,6 +109,39 @@ class SettingsPanel:
 
     def _on_forget(self, checked: bool = False) -> None:
         self.context.settings.accepted_licences = ()
+        self.context.changed()
+
+    def _show_model(self) -> None:
+        """Where the chosen model lies and how large it is; looked at once per choice."""
+        parameters = self.context.parameters
+        model = parameters.model if parameters is not None else ""
+        if model != self._placed[0]:
+            self._placed = (model, place_of(model) if model else None)
+        place = self._placed[1]
+        self.ui.openModelButton.enabled = place is not None
+        self.ui.deleteModelButton.enabled = place is not None and place.deletable
+        text = _("The chosen model is not on this computer.")
+        if place is not None:
+            text = _("The chosen model takes {size} in {folder}.").format(
+                size=in_words(place.size_bytes), folder=place.folder
+            )
+        self.ui.modelPlaceLabel.text = text
+
+    def _on_open_model(self, checked: bool = False) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._placed[1].folder)))
+
+    def _on_delete_model(self, checked: bool = False) -> None:
+        model = self.context.parameters.model
+        question = _("Delete the model '{model}' from this computer for good?").format(model=model)
+        if not self.confirm(question):
+            return
+        try:
+            delete_model(model)
+        except MedlordError as error:
+            self._say(str(error))
+        self._placed = ("", None)
+        self._on_models()
+        self.context.forget_description()
         self.context.changed()
 
     def _say(self, text: str) -> None:

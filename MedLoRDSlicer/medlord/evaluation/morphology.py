@@ -31,12 +31,36 @@ def signed_distance_mm(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndar
 
 def dilate_mm(mask: np.ndarray, radius_mm: float, spacing_mm: Sequence[float]) -> np.ndarray:
     """All voxels whose centre lies within `radius_mm` of a voxel of `mask`."""
-    return mask | (signed_distance_mm(mask, spacing_mm) >= -radius_mm)
+    dilated = mask.copy()
+    box = _box_around(mask, [int(radius_mm / length) + 1 for length in spacing_mm])
+    if box is not None:
+        dilated[box] |= signed_distance_mm(mask[box], spacing_mm) >= -radius_mm
+    return dilated
 
 
 def erode_mm(mask: np.ndarray, radius_mm: float, spacing_mm: Sequence[float]) -> np.ndarray:
     """The voxels of `mask` that lie further than `radius_mm` from every voxel outside of it."""
-    return ~dilate_mm(~mask, radius_mm, spacing_mm)
+    eroded = np.zeros_like(mask)
+    # One voxel more than the mask: the outside that is nearest to any of its voxels lies in there.
+    box = _box_around(mask, (1, 1, 1))
+    if box is not None:
+        outside = ~mask[box]
+        eroded[box] = ~(outside | (signed_distance_mm(outside, spacing_mm) >= -radius_mm))
+    return eroded
+
+
+def _box_around(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...] | None:
+    """The box of a mask with so many voxels more on every side, as far as the array goes; None for an empty mask.
+
+    Distances in a part of the array are the same and take a fraction of the time.
+    """
+    box = []
+    for axis, more in enumerate(margin):
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        if not len(filled):
+            return None
+        box.append(slice(max(int(filled[0]) - more, 0), int(filled[-1]) + more + 1))
+    return tuple(box)
 
 
 def open_mm(mask: np.ndarray, radius_mm: float, spacing_mm: Sequence[float]) -> np.ndarray:

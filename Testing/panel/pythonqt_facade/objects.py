@@ -33,6 +33,11 @@ class FacadeObject:
         """The object's name, which PythonQt offers beside `objectName`."""
         return QtCore.QObject.objectName(self)
 
+    def findChildren(self, kind: type | str, *arguments, **keywords):
+        """PythonQt also takes the name of a class."""
+        kind = getattr(QtWidgets, kind) if isinstance(kind, str) else kind
+        return super().findChildren(kind, *arguments, **keywords)
+
     def _signal(self, signal: str):
         if signal in self.python_signals:
             return getattr(self, self.python_signals[signal])

@@ -194,6 +194,7 @@ class qMRMLNodeComboBox(
             removeEnabled=True,
             renameEnabled=False,
             showHidden=False,
+            showChildNodeTypes=True,
             baseName="",
         ),
     )
@@ -251,6 +252,9 @@ class qMRMLNodeComboBox(
         if self._scene is not None:
             self._update()
 
+    def setNodeTypeLabel(self, label: str, kind: str) -> None:
+        """How nodes of `kind` are called in the box's menu, which the facade does not have."""
+
     def addNode(self) -> None:
         """What the entry "Create new" does."""
         kind = self.nodeTypes[0]
@@ -282,6 +286,7 @@ class qMRMLNodeComboBox(
                 node
                 for node in found
                 if (self.showHidden or not node.GetHideFromEditors())
+                and (self.showChildNodeTypes or node.GetClassName() == kind)
                 and (not name or _has_attribute(node, name, value))
             ]
         self._nodes = ([None] if self.noneEnabled else []) + nodes
