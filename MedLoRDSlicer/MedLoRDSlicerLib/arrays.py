@@ -43,9 +43,7 @@ def grid_of_image(image) -> Grid:
     affine = affine_from_matrix(matrix)
     extent = image.GetExtent()
     affine[:3, 3] += affine[:3, :3] @ np.array(extent[0::2], dtype=float)
-    return Grid(
-        tuple(max(0, high - low + 1) for low, high in zip(extent[0::2], extent[1::2], strict=True)), affine
-    )
+    return Grid(tuple(max(0, high - low + 1) for low, high in zip(extent[0::2], extent[1::2])), affine)
 
 
 def oriented_image(array: np.ndarray, affine: np.ndarray):

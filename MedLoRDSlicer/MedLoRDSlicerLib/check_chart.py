@@ -60,7 +60,7 @@ def add_check_chart(scene, name: str, measure: str, distributions: Distributions
     point_table = _add_columns(scene, _("{name} values").format(name=name), points, (_("Structure"), chosen))
     series = [
         _add_series(scene, structure.replace("_", " "), curve_table, (structure, up), colour)
-        for structure, colour in zip(chosen, _COLOURS, strict=False)
+        for structure, colour in zip(chosen, _COLOURS)
     ]
     own = _add_series(scene, _("This volume"), point_table, (across, up), _POINT_COLOUR, points=True)
     own.SetLabelColumnName(_("Structure"))

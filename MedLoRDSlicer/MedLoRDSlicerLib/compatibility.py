@@ -1,4 +1,7 @@
-"""What differs between Slicer 5.8 and 5.12, and between Qt 5 and Qt 6; nothing else depends on a version."""
+"""What differs between Slicer 5.8 and 5.12, and between Qt 5 and Qt 6; nothing else depends on a version.
+
+The oldest Python that loads this package is 3.9, Slicer 5.8's; the engine needs `installation.OLDEST_PYTHON`.
+"""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class WorldSegmentation:
         low = np.maximum(start, 0)
         high = np.minimum(start + part.shape, self.local_grid.shape)
         if (high > low).all():
-            inner = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-            result[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = part[inner]
+            inner = tuple(slice(a, b) for a, b in zip(low - start, high - start))
+            result[tuple(slice(a, b) for a, b in zip(low, high))] = part[inner]
         return result
 
 

@@ -37,7 +37,7 @@ def volume_in_pieces(mask: np.ndarray, source: Grid, target: Grid) -> Iterator[f
         from_, to = np.maximum(from_, 0), np.minimum(to, mask.shape)
         if (to <= from_).any():
             continue
-        piece = mask[tuple(slice(a, b) for a, b in zip(from_, to, strict=True))]
+        piece = mask[tuple(slice(a, b) for a, b in zip(from_, to))]
         placed = resample_mask(piece, _cut(source, from_, to), _cut(target, first, last))
         counted = placed[:, :, start - first[2] : stop - first[2]]
         yield float(np.count_nonzero(counted)) * target.voxel_volume_ml
@@ -57,7 +57,7 @@ def _range_in(grid: Grid, other: Grid, low: np.ndarray, high: np.ndarray, margin
     The margin is in voxels of the coarser of the two grids.
     """
     matrix = grid.index_to_index(other)
-    corners = np.array(np.meshgrid(*zip(low - 0.5, high - 0.5, strict=True))).reshape(3, -1)
+    corners = np.array(np.meshgrid(*zip(low - 0.5, high - 0.5))).reshape(3, -1)
     placed = matrix[:3, :3] @ corners + matrix[:3, 3:]
     reach = np.ceil(margin * np.maximum(1.0, np.abs(matrix[:3, :3]).sum(axis=1))).astype(int)
     lowest, highest = np.floor(placed.min(axis=1)).astype(int), np.ceil(placed.max(axis=1)).astype(int)

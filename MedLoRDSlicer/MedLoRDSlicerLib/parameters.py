@@ -5,7 +5,7 @@ may change.
 """
 
 import json
-from typing import Annotated
+from typing import Annotated, Optional
 
 import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -62,7 +62,7 @@ def attributes_of(parameters: SynthesisParameters) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
-def center_of(parameters: SynthesisParameters) -> tuple[float, float, float] | None:
+def center_of(parameters: SynthesisParameters) -> Optional[tuple[float, float, float]]:
     """The chosen middle in RAS mm, None for automatic."""
     found = _json(parameters.centerRas)
     if not isinstance(found, list) or len(found) != 3 or not {type(value) for value in found} <= {int, float}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medlord.errors import InputError
+from medlord.review.study import WINDOWS
 
 from .translation import _
 
@@ -19,10 +20,10 @@ class WindowPreset:
 
 
 WINDOW_PRESETS = {
-    "lung": WindowPreset(_("Lung"), 1500.0, -600.0),
-    "mediastinum": WindowPreset(_("Mediastinum"), 400.0, 40.0),
-    "bone": WindowPreset(_("Bone"), 1800.0, 400.0),
-    "ccta": WindowPreset(_("Coronary CTA"), 800.0, 300.0),
+    "lung": WindowPreset(_("Lung"), *WINDOWS["lung"]),
+    "mediastinum": WindowPreset(_("Mediastinum"), *WINDOWS["mediastinum"]),
+    "bone": WindowPreset(_("Bone"), *WINDOWS["bone"]),
+    "ccta": WindowPreset(_("Coronary CTA"), *WINDOWS["ccta"]),
 }
 
 

@@ -104,7 +104,7 @@ def _require_siblings(nodes: Sequence, recipes: Sequence[Mapping]) -> None:
             f"The seeds {', '.join(map(str, seeds))} are not all different; give each volume once."
         )
     grid = volume_grid(nodes[0])
-    for node, recipe in zip(nodes[1:], recipes[1:], strict=True):
+    for node, recipe in zip(nodes[1:], recipes[1:]):
         differences = _differences(recipes[0], recipe)
         if not volume_grid(node).matches(grid):
             differences.append("grid")

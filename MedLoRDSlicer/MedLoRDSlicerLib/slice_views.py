@@ -73,11 +73,11 @@ def fit_views(slice_nodes: Sequence, volume) -> None:
     corners = np.array(list(product(*bounds.reshape(3, 2)))) - center
     sizes = [np.maximum(node.GetDimensions()[:2], 1) for node in slice_nodes]
     mm_per_pixel = 0.0
-    for node, size in zip(slice_nodes, sizes, strict=True):
+    for node, size in zip(slice_nodes, sizes):
         across_and_up = affine_from_matrix(node.GetSliceToRAS())[:3, :2]
         needed_mm = 2 * np.abs(corners @ across_and_up).max(axis=0)
         mm_per_pixel = max(mm_per_pixel, float((needed_mm / size).max()))
-    for node, size in zip(slice_nodes, sizes, strict=True):
+    for node, size in zip(slice_nodes, sizes):
         width, height = (float(value) for value in mm_per_pixel * size)
         node.SetFieldOfView(width, height, node.GetFieldOfView()[2])
         node.SetXYZOrigin(0.0, 0.0, 0.0)

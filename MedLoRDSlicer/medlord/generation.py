@@ -175,7 +175,7 @@ class _Run:
         sampler = sampler_of(description, recipe.sampler, recipe.steps)
         factors = bundle.autoencoder.downsampling_factors
         channels = description.networks["denoiser"]["in_channels"]
-        shape = (1, channels, *(n // f for n, f in zip(description.grid_shape, factors, strict=True)))
+        shape = (1, channels, *(n // f for n, f in zip(description.grid_shape, factors)))
         embedded = None
         if bundle.control is not None and recipe.control_scale > 0:
             embedded = self._embed(conditions)

@@ -83,11 +83,11 @@ class Segmentation:
         masks = {}
         for condition, sources in plan.sources.items():
             mask = np.zeros(self.grid.shape, dtype=bool)
-            for segment, match in zip(self.segments, matches, strict=True):
+            for segment, match in zip(self.segments, matches):
                 if match and match.structure in sources:
                     mask |= self.mask(segment)
             masks[condition] = mask
-        return Assembled(Conditions(self.grid, masks), plan, dict(zip(self.segments, matches, strict=True)))
+        return Assembled(Conditions(self.grid, masks), plan, dict(zip(self.segments, matches)))
 
 
 @dataclass

@@ -294,5 +294,5 @@ def _inside(matrix: np.ndarray, source_shape: tuple, target_shape: tuple) -> np.
 
 def _crop_edge(mask: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """Cut [start, stop) out of a mask; beyond its border the edge voxel goes on, as in the untruncated anatomy."""
-    index = [np.clip(np.arange(a, b), 0, n - 1) for a, b, n in zip(start, stop, mask.shape, strict=True)]
+    index = [np.clip(np.arange(a, b), 0, n - 1) for a, b, n in zip(start, stop, mask.shape)]
     return mask[np.ix_(*index)]

@@ -19,6 +19,7 @@ SOURCES = {
     "generator-gamma": zero_padding,
 }
 VIEW_SIZE = (300, 260)
+SHOWN = ("text", "toolTip", "title", "windowTitle", "placeholderText", "plainText", "currentText")
 
 
 def write_originals(folder: Path, per_source: int) -> Path:
@@ -218,3 +219,32 @@ def _pixels(widget) -> np.ndarray:
     image = image.convertToFormat(image.Format.Format_RGB32)
     pixels = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1, 4)
     return pixels[:, : image.width(), 2::-1].copy()
+
+
+def texts_in_the_scene(scene) -> str:
+    """Every name, attribute, property and path that the scene can tell, as the scene would write it."""
+    words = []
+    for number in range(scene.GetNumberOfNodes()):
+        node = scene.GetNthNode(number)
+        words += [str(node), node.GetName() or "", node.GetDescription() or ""]
+        words += [f"{name}={node.GetAttribute(name)}" for name in node.GetAttributeNames()]
+        if node.IsA("vtkMRMLStorageNode"):
+            words.append(node.GetFileName() or "")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    words.append(str(hierarchy))
+    return "\n".join(words)
+
+
+def texts_on_the_screen(window) -> str:
+    """Texts, tooltips and titles of all widgets that are visible."""
+    words = [window.windowTitle]
+    for widget in window.findChildren("QWidget"):
+        if widget.isVisible():
+            words += [str(widget.property(name)) for name in SHOWN]
+    return "\n".join(words)
+
+
+def tells(text: str, originals: Path) -> list[str]:
+    """Names of sources, and paths or names of originals, that occur in a text."""
+    forbidden = [*(name for name in SOURCES if name != "real"), str(originals), "patient_", ".nii", ".nrrd"]
+    return [word for word in forbidden if word in text]

@@ -12,12 +12,14 @@ import pytest
 import slicer
 from panel_building import pictures
 from review_reading import (
-    SOURCES,
     close_reading,
     make_large_study,
     make_study,
     open_reading,
     start_layout,
+    tells,
+    texts_in_the_scene,
+    texts_on_the_screen,
     write_originals,
 )
 from support.fake_worker import fake_engine
@@ -31,7 +33,6 @@ pytest.importorskip("PySide6", reason="in Slicer the keyboard of a test is not t
 REPOSITORY = Path(__file__).resolve().parents[2]
 PER_SOURCE = 3
 LONGEST_S = 0.3
-SHOWN = ("text", "toolTip", "title", "windowTitle", "placeholderText", "plainText", "currentText")
 ANSWERS = ("s", "4", "3", "3", "2", "4", "2", "3")
 
 
@@ -58,40 +59,11 @@ def reading(scene):
     layout.SetMRMLScene(None)
 
 
-def texts_in_the_scene(scene) -> str:
-    """Every name, attribute, property and path that the scene can tell, as the scene would write it."""
-    words = []
-    for number in range(scene.GetNumberOfNodes()):
-        node = scene.GetNthNode(number)
-        words += [str(node), node.GetName() or "", node.GetDescription() or ""]
-        words += [f"{name}={node.GetAttribute(name)}" for name in node.GetAttributeNames()]
-        if node.IsA("vtkMRMLStorageNode"):
-            words.append(node.GetFileName() or "")
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    words.append(str(hierarchy))
-    return "\n".join(words)
-
-
-def texts_on_the_screen(window) -> str:
-    """Texts, tooltips and titles of all widgets that are visible."""
-    words = [window.windowTitle]
-    for widget in window.findChildren("QWidget"):
-        if widget.isVisible():
-            words += [str(widget.property(name)) for name in SHOWN]
-    return "\n".join(words)
-
-
-def tells(text: str, originals: Path) -> list[str]:
-    """Names of sources, and paths or names of originals, that occur in a text."""
-    forbidden = [*(name for name in SOURCES if name != "real"), str(originals), "patient_", ".nii", ".nrrd"]
-    return [word for word in forbidden if word in text]
-
-
 def test_a_whole_study_by_keyboard_alone(reading, scene, originals, tmp_path, screenshots):
     created = make_study(
         originals, tmp_path / "study", PER_SOURCE, seed=3, training=1, repeats=2, blocks=2, window="bone"
     )
-    study, layout = created.study, scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    study = created.study
     own = scene.AddNewNodeByClass("vtkMRMLModelNode", "My heart")
     own.CreateDefaultDisplayNodes()
     nodes_before = {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
@@ -136,6 +108,13 @@ def test_a_whole_study_by_keyboard_alone(reading, scene, originals, tmp_path, sc
     assert sum("is real; you said synthetic" in text for text in truths) == 1
     reading.review.page_ui.leaveButton.click()
 
+    the_scene_is_as_before(scene, own, nodes_before)
+    all_answers_are_there(study, originals)
+
+
+def the_scene_is_as_before(scene, own, nodes_before: set) -> None:
+    """The user's layout and model are back, and nothing of the reading is left."""
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
     assert own.GetDisplayNode().GetVisibility() == 1
     left = {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())} - nodes_before
@@ -143,6 +122,10 @@ def test_a_whole_study_by_keyboard_alone(reading, scene, originals, tmp_path, sc
     # Views, and what Slicer's slice logic makes for each of them; no volume, mask, mark or colour.
     of_views = {"vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode", "vtkMRMLSliceDisplayNode"}
     assert kinds <= of_views | {"vtkMRMLModelNode", "vtkMRMLLinearTransformNode"}
+
+
+def all_answers_are_there(study, originals: Path) -> None:
+    """Eighteen readings, what was typed, both marks, and no source in any file."""
     (entry,) = status(study)
     assert (entry.confirmed, entry.readings) == (18, 18)
     answers = read_answers(study)

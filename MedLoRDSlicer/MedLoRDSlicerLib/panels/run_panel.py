@@ -217,6 +217,7 @@ def _phases() -> dict[str, str]:
     return {
         "load": _("Loading the model"),
         "condition": _("Preparing the structures"),
+        "embed": _("Handing the structures to the model"),
         "denoise": _("Denoising"),
         "decode": _("Making the volume"),
     }

@@ -60,7 +60,7 @@ class QuestionWidget:
         words = self._in_words(value)
         self.answer_label.text = words
         self.answer_label.visible = bool(words) and not is_open
-        for button, text, option in zip(self.buttons, self._texts, self.question.options, strict=True):
+        for button, text, option in zip(self.buttons, self._texts, self.question.options):
             if self.question.kind == "artefacts":
                 button.checked = any(entry["kind"] == option.value for entry in value or [])
                 places = sum(

@@ -112,7 +112,9 @@ class ReadingRoom:
 
     def show(self, name: str, cases: Sequence[tuple[CaseVoxels, CaseVoxels | None]]) -> None:
         """Fill the views with the volumes (and masks) of one reading, under the name of its number."""
-        for side, (voxels, mask) in zip(self.sides, cases, strict=True):
+        if len(cases) != len(self.sides):
+            raise ValueError(f"{len(cases)} cases for {len(self.sides)} sides of the reading room")
+        for side, (voxels, mask) in zip(self.sides, cases):
             node = self._node("case", side)
             node.SetName(name if side == ONE else f"{name} {side.lower()}")
             set_volume(node, voxels.array, voxels.grid.affine)

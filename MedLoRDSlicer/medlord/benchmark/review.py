@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,7 +53,8 @@ def run_review(
     from ..review.draw import Source, StudyPlan
 
     settings.validate()
-    work = folder / "volumes"
+    # A new folder: it is removed afterwards, and one that was there may hold the user's own volumes.
+    work = Path(tempfile.mkdtemp(prefix=".medlord-", dir=folder))
     try:
         _write_volumes(settings, work, progress, cancel)
         sources = [Source(n, str(work / n), "real" if n == SOURCES[0] else "synthetic") for n in SOURCES]

@@ -7,7 +7,6 @@ model card) and `LICENSE`. Weights are safetensors and their SHA-256 is pinned i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import shutil
@@ -18,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checksums import sha256_of
 from ..errors import EngineError, InputError, WeightsError
 from ..output_folders import new_folder
 from ..resources import resource_folder
@@ -89,12 +89,6 @@ def find_model(model: str | Path) -> Path:
 
 def _is_bundle(folder: Path) -> bool:
     return (folder / "configs" / "metadata.json").is_file()
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as hexadecimal text."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def verify_bundle(folder: Path) -> ModelDescription:

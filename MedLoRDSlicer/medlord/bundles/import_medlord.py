@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checksums import sha256_of
 from ..errors import InputError
 from ..networks.autoencoder import VectorQuantizedAutoencoder, per_axis
 from ..networks.receptive_field import Layer, downsampling
@@ -20,7 +21,6 @@ from . import medlord_networks
 from .bundle import (
     appearing_bundle,
     check_new_id,
-    sha256_of,
     user_model_folder,
     write_documents,
     write_weights,

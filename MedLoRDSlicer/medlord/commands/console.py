@@ -18,6 +18,7 @@ _PLAIN_LINE_S = 15.0
 _PHASES = {
     "load": "Loading the model",
     "condition": "Placing the masks",
+    "embed": "Embedding the masks",
     "denoise": "Denoising",
     "decode": "Decoding",
     "paint": "Painting the anatomy",

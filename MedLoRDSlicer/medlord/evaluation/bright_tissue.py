@@ -215,5 +215,5 @@ def _bone_to_its_surface(
 def _blur_mm(array: np.ndarray, sigma_mm: tuple[float, ...], spacing_mm: tuple[float, ...]) -> np.ndarray:
     from scipy import ndimage
 
-    sigma = [width / spacing for width, spacing in zip(sigma_mm, spacing_mm, strict=True)]
+    sigma = [width / spacing for width, spacing in zip(sigma_mm, spacing_mm)]
     return ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=3.0)

@@ -22,6 +22,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -36,7 +37,7 @@ SMALLEST_SUBGROUP = 20
 
 _SIGNIFICANT_DIGITS = 5
 
-Values = dict[str, dict[str, list[float | None]]]
+Values = dict[str, dict[str, list[Optional[float]]]]
 
 
 @dataclass(frozen=True)

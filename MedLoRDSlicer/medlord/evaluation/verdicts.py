@@ -121,7 +121,6 @@ def _offset(row: StructureAdherence) -> list[Finding]:
     for value, (ahead, back) in zip(
         row.offset_mm,
         (("right", "left"), ("forward", "backward"), ("up", "down")),
-        strict=True,
     ):
         if abs(value) >= OFFSET_LIMITS_MM[0]:
             parts.append(f"{abs(value):.0f} mm {ahead if value > 0 else back}")
@@ -215,7 +214,7 @@ def judge_image(quality: ImageQuality) -> list[Finding]:
         )
         add(level, words)
     for axis, incoherence, seam, position in zip(
-        AXES, quality.incoherence, quality.seam, quality.seam_position, strict=True
+        AXES, quality.incoherence, quality.seam, quality.seam_position
     ):
         if incoherence is not None and incoherence > INCOHERENCE_LIMITS[0]:
             level = RED if incoherence > INCOHERENCE_LIMITS[1] else AMBER

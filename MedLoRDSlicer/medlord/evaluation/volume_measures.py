@@ -74,6 +74,4 @@ def extent_mm(grid: Grid) -> tuple[float, float, float]:
     from .orientation import AnatomicalFrame
 
     frame = AnatomicalFrame.of(grid)
-    return tuple(
-        float(grid.shape[axis] * length) for axis, length in zip(frame.order, frame.spacing_mm, strict=True)
-    )
+    return tuple(float(grid.shape[axis] * length) for axis, length in zip(frame.order, frame.spacing_mm))

@@ -191,7 +191,7 @@ def embed_tiled(
     """Masks (batch, conditions, i, j, k), any type -> the features of `ControlNetwork.embed_condition`, on `device`.
 
     Masks may be uint8 or bool on the CPU; one tile at a time becomes a tensor of the network's type on `device`
-    (default: that of `masks`). `progress`, `cancel` and `warn` as for `decode_tiled`, in the phase "condition". Raises
+    (default: that of `masks`). `progress`, `cancel` and `warn` as for `decode_tiled`, in the phase "embed". Raises
     as `encode_tiled`, and `InputError` for a wrong number of channels.
     """
     factors, target = control.condition_factors, torch.device(device or masks.device)
@@ -201,7 +201,7 @@ def embed_tiled(
     def embed(place: tuple[slice, ...]) -> torch.Tensor:
         return control.embed_condition(_voxels(masks, place, factors).to(target))
 
-    clock = PhaseClock("condition", layout.count, progress)
+    clock = PhaseClock("embed", layout.count, progress)
     return _run(embed, layout, (1, 1, 1), target, clock, cancel)
 
 

@@ -128,7 +128,7 @@ def chest_wall(parameters) -> ChestWall:
 
 @lru_cache(maxsize=4)
 def _chest_wall(values) -> ChestWall:
-    return ChestWall(SimpleNamespace(**dict(zip(ChestWall.SHAPED_BY, values, strict=True))))
+    return ChestWall(SimpleNamespace(**dict(zip(ChestWall.SHAPED_BY, values))))
 
 
 def paint_soft_wall(block: Block, wall: ChestWall, index, radius, p):

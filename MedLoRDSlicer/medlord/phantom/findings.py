@@ -107,9 +107,7 @@ def paint_nodules(block: Block, p, lung) -> None:
         box = _world_box(block, nodule.center_ras_mm, radius * 1.3)
         if box is None:
             continue
-        x, y, z = (
-            v - np.float32(c) for v, c in zip(block.world_coordinates(box), nodule.center_ras_mm, strict=True)
-        )
+        x, y, z = (v - np.float32(c) for v, c in zip(block.world_coordinates(box), nodule.center_ras_mm))
         wave = np.float32(2.2 / radius)
         bumps = np.sin(wave * x + 1) * np.sin(wave * y + 2) * np.sin(wave * z + 3)
         distance = np.sqrt(x * x + y * y + z * z) - np.float32(radius) * (

@@ -74,7 +74,7 @@ class BodyFrame:
             plane, line = terms(np.eye(3)[axis])
             result.append(plane.astype(np.float32)[None] + line.astype(np.float32)[:, None, None])
         weight = scoliosis_weight(result[1]) if self.scoliosis_mm else None
-        for vector, amplitudes, phases in zip(self.wave_vectors, self.amplitudes, self.phases, strict=True):
+        for vector, amplitudes, phases in zip(self.wave_vectors, self.amplitudes, self.phases):
             plane, line = terms(vector)
             for axis in range(3):
                 _add_wave(result[axis], plane + phases[axis], line, amplitudes[axis], scratch)

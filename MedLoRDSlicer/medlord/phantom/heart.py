@@ -42,7 +42,7 @@ class HeartPose:
     def local(self, x, y, z):
         """The heart's own coordinates of canonical coordinates."""
         rows = (self.rotation.T / self.scale).astype(np.float32)
-        dx, dy, dz = (v - np.float32(c) for v, c in zip((x, y, z), self.center, strict=True))
+        dx, dy, dz = (v - np.float32(c) for v, c in zip((x, y, z), self.center))
         return [np.float32(CENTER[n]) + rows[n, 0] * dx + rows[n, 1] * dy + rows[n, 2] * dz for n in range(3)]
 
     @property

@@ -37,7 +37,7 @@ def apply_kernel(hu, spacing, kernel: str):
 
 
 def _blur(hu, sigmas_ijk, gaussian_filter1d):
-    for axis, sigma in zip((2, 1, 0), sigmas_ijk, strict=True):
+    for axis, sigma in zip((2, 1, 0), sigmas_ijk):
         if sigma > 0.12:
             gaussian_filter1d(hu, sigma, axis=axis, output=hu, mode="nearest", truncate=3.0)
 

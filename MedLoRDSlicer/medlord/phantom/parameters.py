@@ -164,7 +164,7 @@ def _check_field(name: str, value) -> None:
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high:
         raise InputError(
             f"Phantom parameter {name} is {value!r}; it must be a number from {low:g} to {high:g}."
         )
@@ -186,7 +186,7 @@ def sample_parameters(seed: int, **overrides) -> PhantomParameters:
     depend on an overridden field (sizes on sex, CT numbers on contrast_phase) follow it.
     Raises `InputError` for a bad seed, an unknown field or a value out of range.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise InputError(f"The phantom seed is {seed!r}; it must be an integer from 0 to 2**63 - 1.")
     seed = int(seed)
     known = {field.name for field in fields(PhantomParameters)} - {"seed"}

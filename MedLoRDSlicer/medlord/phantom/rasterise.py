@@ -77,7 +77,7 @@ class Block:
         """Slices [k, j, i] of the voxels whose canonical coordinates can lie in a box; None when there are none."""
         low = np.asarray(low, dtype=np.float64) - self.frame.warp_limit
         high = np.asarray(high, dtype=np.float64) + self.frame.warp_limit
-        corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
+        corners = np.array(np.meshgrid(*zip(low, high))).reshape(3, -1).T
         world = np.linalg.solve(self.frame.linear, (corners - self.frame.offset).T).T
         mm = self.to_grid_mm(world)
         return self._index_box(mm.min(axis=0), mm.max(axis=0))
@@ -89,7 +89,7 @@ class Block:
         stop = np.minimum(stop, self.counts[::-1])
         if (start >= stop).any():
             return None
-        return tuple(slice(int(a), int(b)) for a, b in zip(start[::-1], stop[::-1], strict=True))
+        return tuple(slice(int(a), int(b)) for a, b in zip(start[::-1], stop[::-1]))
 
     def world_coordinates(self, box):
         """World x, y, z of the voxels in `box`, each float32 [k, j, i]."""

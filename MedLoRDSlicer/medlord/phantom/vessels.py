@@ -102,7 +102,6 @@ def _bronchi(artery: Tubes, shift, airway_radius):
             (artery.start_radius[keep], artery.end_radius[keep]),
             lumen,
             thickness,
-            strict=True,
         )
     ]
     return Tubes(ends[0], ends[1], *lumen), thickness

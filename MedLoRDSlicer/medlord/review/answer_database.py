@@ -16,8 +16,8 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime, timezone
+from pathlib import Path, PurePath
 
 from ..errors import EngineError, InputError
 from .order import Reading, checked_reader, reading_order
@@ -218,11 +218,14 @@ def _hold(path: Path, reader: str) -> sqlite3.Connection:
 
     An exclusive transaction on an empty database is a lock that every system has and that ends with the process.
     """
+    alone = None
     try:
         alone = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
         alone.execute("PRAGMA journal_mode = MEMORY")  # no journal's file beside it
         alone.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
+        if alone is not None:
+            alone.close()
         if "locked" in str(error):
             raise InputError(
                 f"{reader} has this study open in another program; close it there, or take another reader's name."
@@ -237,14 +240,23 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA journal_mode = DELETE")
     database.execute("PRAGMA synchronous = EXTRA")
+    # macOS brings to the disk what is synchronised by this alone; elsewhere it changes nothing.
+    database.execute("PRAGMA fullfsync = ON")
     database.execute("PRAGMA foreign_keys = ON")
     return database
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """An existing database; what a killed process left unfinished is rolled back, where the folder can be written."""
-    uri = f"{path.resolve().as_uri()}?mode=rw"
+    uri = f"{uri_of(path.absolute())}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
+
+
+def uri_of(path: PurePath) -> str:
+    """The URI of an absolute path for SQLite, which takes no host: that of a Windows share is a part of the path there
+    (https://www.sqlite.org/uri.html)."""
+    uri = path.as_uri()
+    return uri if uri.startswith("file:///") else uri.replace("file://", "file:////", 1)
 
 
 def facts_of(database: sqlite3.Connection) -> dict[str, str]:
@@ -310,8 +322,8 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         raise EngineError(f"{path.name} refused the answer ({error}); nothing was stored.") from error
     except sqlite3.OperationalError as error:
         raise EngineError(
-            f"The answer could not be stored in {path} ({error}); nothing of it was kept. Make room or check the "
-            "folder, then answer again."
+            f"{path} could not be read or written ({error}); what was confirmed before is kept, nothing of this answer "
+            "is. Make room or check the folder, then try again."
         ) from error
     except sqlite3.DatabaseError as error:
         raise InputError(f"{path.name} is damaged ({error}); restore it from a copy.") from error
@@ -319,4 +331,4 @@ def sqlite_errors(path: Path) -> Iterator[None]:
 
 def utc_now() -> str:
     """UTC in ISO 8601 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

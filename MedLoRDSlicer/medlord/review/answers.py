@@ -143,13 +143,26 @@ def _lock_databases(study: Study, answers: str | Path | None, moment: str) -> No
 
 
 def _databases(study: Study, answers: str | Path | None) -> list[Path]:
-    """The readers' files; one whose reader was stopped while it was made holds nothing yet and is left out."""
-    paths = []
+    """The readers' files, one for each reader.
+
+    Left out are hidden files, which macOS puts beside others on shared folders, and a file that holds nothing yet since
+    its reader was stopped while it was made. Raises `InputError` for two files of one reader, as backups and shared
+    folders make by copying: the answers would count twice, or old ones instead of the last.
+    """
+    paths: dict[str, Path] = {}
     for path in sorted(answers_of(study, answers).glob(f"*{SUFFIX}")):
+        if path.name.startswith("."):
+            continue
         with sqlite_errors(path), closing(connect_to_read(path)) as database:
-            if facts_of(database):
-                paths.append(path)
-    return paths
+            reader = facts_of(database).get("reader")
+        if reader in paths:
+            raise InputError(
+                f"{paths[reader].name} and {path.name} both hold answers of {reader}, so one is a copy; take out of "
+                f"{path.parent} the one that does not count."
+            )
+        if reader is not None:
+            paths[reader] = path
+    return list(paths.values())
 
 
 @contextmanager

@@ -236,13 +236,14 @@ def nrrd_header(grid: Grid, voxel_type: str, encoding: str) -> bytes:
 def write_case(path: Path, array: np.ndarray, grid: Grid, encoding: str = "raw") -> str:
     """Write voxels [i, j, k] (int16 HU, or uint8 labels) as NRRD and return the SHA-256 of the file.
 
-    `encoding` is "raw" (all files have the same size) or "gzip". The file is new and on the disk when this returns.
+    `encoding` is "raw" (all files have the same size) or "gzip". The file is on the disk when this returns; one that
+    was there is emptied and written again, so that it keeps the time at which it was made.
     """
     voxel_type, kind = {"int16": ("short", "<i2"), "uint8": ("unsigned char", "u1")}[array.dtype.name]
     content = array.astype(kind, copy=False).tobytes(order="F")
     if encoding == "gzip":
         content = gzip.compress(content, compresslevel=4, mtime=0)
-    with path.open("xb") as stream:
+    with path.open("wb") as stream:
         stream.write(nrrd_header(grid, voxel_type, encoding))
         stream.write(content)
         stream.flush()

@@ -40,7 +40,7 @@ from .key import Key, KeyCase, KeySource, key_bytes, require_cryptography, write
 from .leaks import Leak, find_leaks, measure_case
 from .masks import CaseMasks
 from .rubric import default_rubric
-from .study import FORMAT, STUDY_FILE, VERSION, Study, load_study
+from .study import FORMAT, STUDY_FILE, VERSION, Study, description_sha256, load_study
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def create_study(
         build = _Build(staging, plan, equal, sources, drawn)
         build.write_cases(progress, cancel)
         leaks = build.test_for_leaks()
-        content = key_bytes(build.key(leaks), passphrase)
-        build.write_description(hashlib.sha256(content).hexdigest())
+        description = build.description()
+        content = key_bytes(build.key(leaks, description), passphrase)
+        build.write_description({**description, "key_sha256": hashlib.sha256(content).hexdigest()})
         _same_times(staging)
         write_key(key_path, content)
         try:
@@ -135,6 +136,7 @@ class _Build:
     def write_cases(self, progress: Progress | None, cancel: Cancel | None) -> None:
         """Make and write every case, one after the other, and measure the file as a reader would."""
         clock = PhaseClock("cases", len(self.numbered), progress)
+        self._make_files()
         encoding = "gzip" if self.plan.compress else "raw"
         for number, (case, entry) in enumerate(self.numbered.items()):
             raise_if_cancelled(cancel, f"the making of case {number + 1} of {len(self.numbered)}")
@@ -148,30 +150,44 @@ class _Build:
                 case, entry.source.name, entry.source.kind, str(entry.survey.path.resolve()), entry.survey.sha256,
                 sha256, entry.training, made.changes,
             )  # fmt: skip
-            self.features[case] = measure_case(path)
+            self.features[case] = self._features(case)
             if self.masks is not None:
                 labels = self.masks.labelmap(case, entry.survey, self.equal)
-                mask_path = self.folder / f"{case}_mask.nrrd"
-                self.mask_sha256[case] = write_case(mask_path, labels, self.equal.grid)
+                self.mask_sha256[case] = write_case(self._mask_path(case), labels, self.equal.grid)
         clock.report(len(self.numbered))
+
+    def _make_files(self) -> None:
+        """Make all files, empty and at once: the time of a file's birth, which no program can set and every file
+        manager shows, would tell how long its case took, and so what its original was like."""
+        for case in self.numbered:
+            self._path(case).touch()
+            if self.masks is not None:
+                self._mask_path(case).touch()
+
+    def _features(self, case: str) -> dict[str, float | str]:
+        """The nuisance features of a case: those of its file, and what was done to some originals alone."""
+        return {
+            **measure_case(self._path(case)),
+            # All files get one time when the study is complete.
+            "modification time": 0.0,
+            # It smooths; where only one source had to be interpolated, its cases may look smoother for it.
+            "interpolation": float(self.entries[case].changes["resampled"]),
+        }
 
     def test_for_leaks(self) -> list[Leak]:
         """The leak test; compressed files whose sizes tell are written again without compression."""
-        # All files get one time when the study is complete.
-        features = [{**entry, "modification time": 0.0} for entry in self.features.values()]
-        leaks = self._leaks(features)
+        leaks = self._leaks()
         if self.plan.compress and any(leak.feature == "file size" for leak in leaks):
             self.notes.append(
                 "The sizes of the compressed files told the sources apart, so they are uncompressed."
             )
             self._decompress()
-            leaks = self._leaks(
-                [{**measure_case(self._path(c)), "modification time": 0.0} for c in self.entries]
-            )
+            self.features = {case: self._features(case) for case in self.entries}
+            leaks = self._leaks()
         return leaks
 
-    def _leaks(self, features: list[dict]) -> list[Leak]:
-        entries = list(self.entries.values())
+    def _leaks(self) -> list[Leak]:
+        entries, features = list(self.entries.values()), list(self.features.values())
         return find_leaks(features, [entry.source for entry in entries], [entry.kind for entry in entries])
 
     def _decompress(self) -> None:
@@ -179,22 +195,27 @@ class _Build:
 
         for case, entry in self.entries.items():
             array = load_volume(self._path(case)).array
-            self._path(case).unlink()
             sha256 = write_case(self._path(case), array, self.equal.grid)
             self.entries[case] = replace(entry, case_sha256=sha256)
 
     def _path(self, case: str) -> Path:
         return self.folder / f"{case}.nrrd"
 
-    def key(self, leaks: list[Leak]) -> Key:
-        """The key of the study."""
+    def _mask_path(self, case: str) -> Path:
+        return self.folder / f"{case}_mask.nrrd"
+
+    def key(self, leaks: list[Leak], description: dict) -> Key:
+        """The key of the study that `description` describes."""
         sources = tuple(KeySource(source.name, source.kind, source.pattern) for source in self.sources)
         cases = tuple(self.entries.values())
         found = tuple(leak.to_dict() for leak in leaks)
-        return Key(self.study_id, sources, cases, self.plan.seed, found, margin=self.plan.margin)
+        return Key(
+            self.study_id, sources, cases, self.plan.seed, found, margin=self.plan.margin,
+            description_sha256=description_sha256(description),
+        )  # fmt: skip
 
-    def write_description(self, key_sha256: str) -> None:
-        """Write study.json."""
+    def description(self) -> dict:
+        """The content of study.json, but for the SHA-256 of the key."""
         plan, grid = self.plan, self.equal.grid
         rubric = plan.rubric or default_rubric(plan.mode)
         cases = [entry for entry in self.entries.values() if not entry.training]
@@ -214,10 +235,14 @@ class _Build:
                 for entry in self.entries.values() if entry.training
             ],
             "items": self._items(cases),
-            "key_sha256": key_sha256, "equivalence_margin": plan.margin,
+            "equivalence_margin": plan.margin,
         }  # fmt: skip
         if self.masks is not None:
             content["mask_labels"] = self.masks.names
+        return content
+
+    def write_description(self, content: dict) -> None:
+        """Write study.json."""
         path = self.folder / STUDY_FILE
         with path.open("x", encoding="utf-8") as stream:
             stream.write(json.dumps(content, indent=1) + "\n")

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import EngineError, InputError
-from .study import Study
+from .study import Study, description_sha256
 
 FORMAT = "medlord-review-key"
 ENCRYPTED_FORMAT = "medlord-review-key-encrypted"
@@ -58,7 +58,8 @@ class Key:
     """All that readers must not know; `leaks` are the findings of the leak test at the creation.
 
     `margin` is the margin of equivalence, here because study.json carries the SHA-256 of the key: what is in it was
-    chosen before anybody read. None in the key of a study that fixed none.
+    chosen before anybody read. None in the key of a study that fixed none. `description_sha256` is that of study.json
+    without the SHA-256 of the key: it shows when rubric, pairs or rules were changed later; None in a key without it.
     """
 
     study_id: str
@@ -68,6 +69,7 @@ class Key:
     leaks: tuple[dict, ...] = ()
     nonce: str = field(default_factory=lambda: secrets.token_hex(32))
     margin: float | None = None
+    description_sha256: str | None = None
 
     def case(self, case: str) -> KeyCase:
         """The entry of a case; raises `InputError` when the key has none."""
@@ -83,6 +85,7 @@ class Key:
             "sources": [asdict(source) for source in self.sources],
             "cases": [asdict(case) for case in self.cases],
             "leaks": list(self.leaks), "equivalence_margin": self.margin,
+            "description_sha256": self.description_sha256,
         }  # fmt: skip
 
 
@@ -158,6 +161,7 @@ def read_key(path: str | Path, passphrase: str | None = None, study: Study | Non
             leaks=tuple(data.get("leaks", [])),
             nonce=data["nonce"],
             margin=data.get("equivalence_margin"),
+            description_sha256=data.get("description_sha256"),
         )
     except (KeyError, TypeError) as error:
         raise InputError(
@@ -176,6 +180,11 @@ def _check_fits(key: Key, study: Study, path: Path) -> None:
         raise InputError(
             f"{path.name} and study.json speak of different cases or margins: one of them was changed after the study "
             "was made. Give the originals."
+        )
+    if key.description_sha256 not in (None, description_sha256(study.content)):
+        raise InputError(
+            f"study.json was changed after the study was made (rubric, order or display; its content has another "
+            f"SHA-256 than {path.name} says); give the original study.json."
         )
 
 
@@ -236,7 +245,8 @@ def read_passphrase(path: str | Path) -> str:
     """The first line of a file; raises `InputError` when it cannot be read or is empty."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Some editors of Windows begin a text file with a mark that is no part of the passphrase.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no UTF-8 text"
         raise InputError(f"The passphrase file {path} cannot be read ({reason}); check the path.") from error

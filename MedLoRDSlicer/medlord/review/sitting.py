@@ -92,8 +92,11 @@ class Sitting:
         return self.store.values(self._reading())
 
     def set(self, question: str, value: object) -> None:
-        """Store one value of the current reading at once; raises `InputError` when the rubric does not allow it."""
-        self._record({question: value})
+        """Store one value of the current reading at once; raises `InputError` when the rubric does not allow it.
+
+        In a reading that was confirmed the change is confirmed with it: it counts wherever the reader goes from there.
+        """
+        self._record({question: value}, confirmed=self._reading().position in self.store.confirmed())
 
     def confirm(self) -> Reading | None:
         """End the current reading and go to the next; returns it, None at the end of the study.

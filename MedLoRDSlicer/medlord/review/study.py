@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..checksums import sha256_of
 from ..errors import InputError
 from .rubric import MODES, Rubric, rubric_from_dict
 
@@ -29,9 +30,14 @@ WINDOWS = {
     "lung": (1500.0, -600.0),
     "mediastinum": (400.0, 40.0),
     "bone": (1800.0, 400.0),
-    "ccta": (800.0, 200.0),
+    "ccta": (800.0, 300.0),
 }
-"""Presets: window width and level in HU."""
+"""Presets by name, for reviews and for the panel: window width and level in HU.
+
+No standard fixes the one for coronary CTA. 800/300 shows -100 to 700 HU: fat nearly black, an opacified lumen grey,
+calcium white. Its white is that of 1000/200, the default of Shmilovich et al., Academic Radiology 21(6), 2014 (stenosis
+of calcified segments).
+"""
 
 LAYOUTS = ("axial", "two-planes", "three-planes")
 
@@ -210,6 +216,12 @@ def changed_file(path: Path) -> InputError:
     )
 
 
+def description_sha256(content: Mapping) -> str:
+    """SHA-256 of what a study.json says but for the SHA-256 of the key, whatever the order of its fields."""
+    said = {name: value for name, value in content.items() if name != "key_sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode("ascii")).hexdigest()
+
+
 def check_margin(margin: float) -> None:
     """Raise `InputError` for a margin of equivalence that is not a positive number of steps."""
     if not 0 < margin < float("inf"):
@@ -221,8 +233,7 @@ def check_margin(margin: float) -> None:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hex; raises `InputError` when it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
 

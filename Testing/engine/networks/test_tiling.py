@@ -186,9 +186,9 @@ def test_progress_after_each_tile_and_cancel_before_the_next():
 def test_the_embedding_tells_its_progress_and_can_be_cancelled():
     """At full size it is the longest wait before the first step."""
     network, masks, events = control(), torch.zeros(1, 3, 8, 8, 8), []
-    with pytest.raises(CancelledError, match=r"condition \(tile 2 of 2\)"):
+    with pytest.raises(CancelledError, match=r"embed \(tile 2 of 2\)"):
         embed_tiled(network, masks, (1, 2, 2), progress=events.append, cancel=lambda: bool(events))
-    assert [(event.phase, event.step, event.total) for event in events] == [("condition", 1, 2)]
+    assert [(event.phase, event.step, event.total) for event in events] == [("embed", 1, 2)]
 
 
 @pytest.mark.parametrize("tile", [(0, 2, 2), (2, 2), (2, 2, 2.5), (2, -1, 2)])

@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from support.simulated_review import write_study
 
 import medlord
 from medlord.errors import InputError
-from medlord.review.answer_database import ReaderAnswers, database_of
+from medlord.review.answer_database import ReaderAnswers, database_of, uri_of
 from medlord.review.answers import lock_study, read_answers, read_history, readers_of, status
 from medlord.review.export import export_csv, export_imrmc
 from medlord.review.key import read_key
@@ -190,6 +191,45 @@ def test_answers_lie_elsewhere_when_the_study_cannot_be_written(study, tmp_path)
     lock_study(study, elsewhere)
     assert lock_of(study, elsewhere)["readers"]["Anna"]["confirmed"] == 1
     assert sorted(file.name for file in elsewhere.iterdir() if file.suffix == ".json") == [LOCK_FILE]
+
+
+def test_a_copy_of_a_readers_file_does_not_count_twice(study):
+    with ReaderAnswers(study, "Anna") as store:
+        store.record(store.next_reading(), values(), 1.0, confirmed=True)
+    # what macOS puts beside files on a shared folder
+    store.path.with_name(f"._{store.path.name}").write_bytes(b"\0\5\x16\7")
+    assert readers_of(study) == ["Anna"]
+    copy = shutil.copy(store.path, store.path.with_name("anna (conflicted copy).sqlite"))
+    for reading in (read_answers, status, lock_study):
+        with pytest.raises(
+            InputError, match=r"anna \(conflicted copy\).* hold answers of Anna, so one is a copy"
+        ):
+            reading(study)
+    Path(copy).unlink()
+    assert len(read_answers(study)) == len(values()) and lock_of(study) is None
+    store.path.with_suffix(".open").write_bytes(b"no database" * 99)
+    with pytest.raises(InputError, match="cannot be stored in"):
+        ReaderAnswers(study, "Anna")
+
+
+def test_a_windows_share_is_no_host_to_sqlite():
+    assert uri_of(PureWindowsPath(r"\\nas\reads\a b.sqlite")) == "file:////nas/reads/a%20b.sqlite"
+    assert uri_of(PureWindowsPath(r"C:\reads\a.sqlite")) == "file:///C:/reads/a.sqlite"
+    with pytest.raises(sqlite3.OperationalError, match="authority"):  # why it matters
+        sqlite3.connect("file://nas/reads/a.sqlite?mode=rw", uri=True)
+
+
+def test_what_is_changed_after_going_back_counts_without_another_confirmation(study):
+    with Sitting(study, "Anna") as sitting:
+        for name, value in values(grade=3).items():
+            sitting.set(name, value)
+        sitting.confirm()
+        sitting.back()
+        sitting.set("realism", 1)  # and the program dies, or the reader leaves
+    with Sitting(study, "Anna") as sitting:
+        assert sitting.current.position == 2 and sitting.progress == (1, 6)
+    counted = {answer.question: answer for answer in read_answers(study)}
+    assert (counted["realism"].value, counted["realism"].changes, counted["anatomy"].value) == (1, 1, 3)
 
 
 def test_answers_to_another_study_and_damage_are_noticed(study, tmp_path):

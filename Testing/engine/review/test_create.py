@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import stat
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.review_volumes import SHAPE, comb, low_ceiling, quiet_air, thorax, write_source, zero_padding
 
+from medlord.benchmark.review import ReviewSettings, run_review
 from medlord.errors import CancelledError, InputError
 from medlord.review.answer_database import ReaderAnswers
-from medlord.review.cases import Equalisation, make_case, plan_grid, survey
+from medlord.review.cases import Equalisation, make_case, plan_grid, survey, write_case
 from medlord.review.create import Created, create_study
 from medlord.review.draw import Source, StudyPlan, find_volumes
 from medlord.review.key import read_key
@@ -73,6 +76,10 @@ def test_the_study_is_whole_and_the_key_fits(created):
     assert [entry.truth for entry in study.training].count("real") == 1
     assert (study.order.repeats, study.order.blocks, study.order.going_back) == (2, 2, True)
     assert study.margin == key.margin == 0.5
+    changed = deepcopy(study.content)
+    changed["rubric"]["questions"][2]["options"][0]["label"] = "another wording"
+    with pytest.raises(InputError, match="study.json was changed after the study was made"):
+        read_key(created.key_path, study=replace(study, content=changed))
     assert created.key_path == study.folder.with_name("study.key")
     if os.name == "posix":
         assert stat.S_IMODE(created.key_path.stat().st_mode) == 0o600
@@ -132,6 +139,32 @@ def test_files_are_alike_in_header_size_time_range_and_air(created):
     assert study.content["grid"]["shape"] == list(load_volume(study.file(names[0])).grid.shape)
     # quiet air, a comb, zeros in the corners and other fields of view are gone; only the anatomy may differ
     assert {leak.feature for leak in created.leaks} <= {"highest value", "share of the highest value"}
+
+
+def test_all_files_are_born_before_the_first_case_is_made(originals, tmp_path, monkeypatch):
+    # The birth of a file cannot be set afterwards, and would tell how long its case took.
+    there = []
+
+    def spy(path, *rest):
+        there.append((path.stat().st_ino, len(list(path.parent.glob("*.nrrd")))))
+        return write_case(path, *rest)
+
+    monkeypatch.setattr("medlord.review.create.write_case", spy)
+    study = create_study(tmp_path / "study", sources(originals)[:2], StudyPlan(2, seed=5)).study
+    assert there == [(study.file(case.case).stat().st_ino, 4) for case in study.cases]
+
+
+def test_interpolation_of_one_source_alone_is_warned_of(tmp_path):
+    write_source(tmp_path / "real", 1, 5)
+    write_source(tmp_path / "model", 50, 5, grid=Grid.centered((52, 52, 26), (7.6, 7.6, 7.6)))
+    made = create_study(
+        tmp_path / "study",
+        [Source("real", str(tmp_path / "real"), "real"), Source("model", str(tmp_path / "model"))],
+        StudyPlan(5, seed=5),
+    )
+    assert [(leak.feature, leak.accuracy) for leak in made.leaks if leak.feature == "interpolation"] == [
+        ("interpolation", 1.0)
+    ]
 
 
 def test_padding_is_cut_off_and_gaps_are_filled(created):
@@ -332,6 +365,14 @@ def test_cancelling_leaves_nothing(originals, tmp_path):
             cancel=lambda: len(calls) > 2 or calls.append(1),
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_benchmark_removes_its_own_volumes_and_no_others(tmp_path):
+    own = write_source(tmp_path / "volumes", 1, 1)
+    measured = run_review(ReviewSettings(per_source=1, shape=(24, 20, 20)), tmp_path)
+    assert measured["volumes"] == 4 and measured["seconds"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["review.json", "review.md", "volumes"]
+    assert [path.name for path in own.iterdir()] == ["patient_1.nii.gz"]
 
 
 def test_a_low_maximum_becomes_the_limit_of_all(tmp_path):

@@ -107,6 +107,8 @@ def test_a_passphrase_file_gives_its_first_line(tmp_path):
     path = tmp_path / "passphrase"
     path.write_text("correct horse \nsecond line\n")
     assert read_passphrase(path) == "correct horse "
+    path.write_text("correct horse", encoding="utf-8-sig")  # as some editors of Windows write it
+    assert read_passphrase(path) == "correct horse"
     path.write_text("\n")
     with pytest.raises(InputError, match="is empty"):
         read_passphrase(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...bundles.bundle import sha256_of
+from ...checksums import sha256_of
 from ...errors import InputError
 from ...output_folders import new_folder
 from ...progress import Cancel, PhaseClock, Progress, raise_if_cancelled

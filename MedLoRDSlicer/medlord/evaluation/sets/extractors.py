@@ -93,7 +93,7 @@ def load_radimagenet(path: str | Path, device: str = "cpu") -> FeatureExtractor:
     from -1 to 1. The classifier's weights are passed over.
     Raises `WeightsError` when the file is missing, no weights, or those of another network.
     """
-    from ...bundles.bundle import sha256_of
+    from ...checksums import sha256_of
     from ...devices import choose_device
 
     path = Path(path)
