@@ -48,7 +48,11 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": _WholeNames, **options})
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{self.prog}: {message}. Try {self.prog} --help.")
+        # Every message is printed after the program's name: only the verb is left to say.
+        verb = self.prog.removeprefix("medlord").strip()
+        raise InputError(
+            f"{verb}: {message}. Try {self.prog} --help." if verb else f"{message}. Try {self.prog} --help."
+        )
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, default: object = False) -> None:

@@ -49,7 +49,7 @@ def models(tmp_path_factory, files):
     return folder
 
 
-def import_words(files, *more, without: str = "", family: str = "medlord") -> list[str]:
+def import_words(files, *more, without: str = "", family: str = "MedLoRD") -> list[str]:
     """The command for these files; the option `without` is left away."""
     words = ["models", "import", "--family", family]
     for name, path in vars(files).items():
@@ -116,9 +116,15 @@ def test_import_into_the_users_models_and_deletion(capsys, files, tmp_path, monk
 FAULTS = {
     "later family": (lambda f: import_words(f, "--id", "x", family="voldit"), 2, "not yet supported"),
     "unknown family": (lambda f: import_words(f, "--id", "x", family="other"), 2, "Unknown family 'other'"),
-    "files": (lambda f: ["models", "import", "--family", "medlord", "--id", "x"], 2, "--stage1, --stage1-config"),
+    "files": (lambda f: ["models", "import", "--family", "medlord", "--id", "x"], 2, "--diffusion-config FILE"),
     "window": (lambda f: import_words(f, "--id", "x", without="--window"), 2, "--window LOW HIGH"),
-    "weights": (lambda f: import_words(f, "--id", "x", without="--diffusion-weights"), 2, "moving average"),
+    "weights": (
+        lambda f: import_words(f, "--id", "x", without="--diffusion-weights"), 2, "--diffusion-weights model or ema"
+    ),
+    "a word for a number": (
+        lambda f: import_words(f, "--id", "x", "--scale-factor", "one"), 2,
+        "medlord: models import: argument --scale-factor",
+    ),
     "id": (lambda f: import_words(f, "--id", "../x"), 2, "no id for a model"),
     "other file": (
         lambda f: import_words(dataclasses.replace(f, stage1=f.diffusion), "--id", "x"), 4, "no vector-quantised"

@@ -150,3 +150,11 @@ def skilled_judge(reader: str, source: str, generator: np.random.Generator) -> d
 def hash_of(text: str) -> int:
     """The same number for a text in every run."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:4], "big")
+
+
+SCALES = ("realism", "anatomy", "consistency", "image_quality", "diagnostic_quality", "interest")
+
+
+def values(verdict: str = "real", confidence: int = 4, grade: int = 3) -> dict[str, object]:
+    """An answer to every required question."""
+    return {"real_or_synthetic": verdict, "confidence": confidence, **dict.fromkeys(SCALES, grade)}

@@ -30,15 +30,21 @@ from .medlord_options import (
     DIFFUSION_OPTIONS,
     MedlordFiles,
     MedlordOptions,
-    require_agreement,
-    require_files,
+    require_statements,
     stated_grid,
     stated_preparation,
+    told_by_option,
 )
 from .medlord_settings import diffusion_settings
 from .model_card import imported_model_card
 from .monai_metadata import monai_metadata
 from .scale_check import DOUBTFUL, check_scale_factor
+
+_FILES_OF = {
+    "autoencoder": ("stage1", "stage1_config"),
+    "denoiser": ("diffusion", "diffusion_config"),
+    "control": ("controlnet", "controlnet_config"),
+}
 
 
 @dataclass
@@ -85,7 +91,7 @@ def import_medlord(
     """
     options = options or MedlordOptions()
     check_new_id(model_id)
-    require_files(files, check_volumes)
+    require_statements(files, options, check_volumes)
     stated = _statements(files, options)
     folder = (out or user_model_folder() / model_id).absolute()
     with appearing_bundle(folder) as staging:
@@ -95,7 +101,8 @@ def import_medlord(
         clock = PhaseClock("import", len(names), progress)
         for name in names:
             raise_if_cancelled(cancel, f"the import of the {name}")
-            imported = _import_network(name, files, options, networks)
+            with told_by_option(files, *_FILES_OF[name]):
+                imported = _import_network(name, files, options, networks)
             networks[name] = imported.description
             if name == "autoencoder":
                 _require_fit(networks, stated.grid["shape"])
@@ -114,8 +121,8 @@ def import_medlord(
 
 def _statements(files: MedlordFiles, options: MedlordOptions) -> _Statements:
     grid, grid_sources = stated_grid(files, options)
-    require_agreement(files, options)
-    diffusion = diffusion_settings(files.diffusion_config, options.given(*DIFFUSION_OPTIONS))
+    with told_by_option(files, "diffusion_config"):
+        diffusion = diffusion_settings(files.diffusion_config, options.given(*DIFFUSION_OPTIONS))
     preparation, preparation_sources = stated_preparation(files, options)
     values = {
         "schedule": diffusion["schedule"]["kind"],

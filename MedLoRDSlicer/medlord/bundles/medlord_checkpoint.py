@@ -19,6 +19,11 @@ from ..errors import InputError, WeightsError
 Tensors = dict[str, torch.Tensor]
 
 _WRAPPER = "module."
+WHICH_WEIGHTS = (
+    "the original scripts sample without masks with 'ema' of the U-Net, with masks with 'model' of the U-Net and 'ema' "
+    "of the ControlNet"
+)
+"""Which kind was meant stands in no file; this is what the published scripts take where a file has both."""
 _MODEL_ENTRIES = {"model": "trainer", "state_dict": "legacy", "diffusion": "legacy"}
 
 
@@ -71,19 +76,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
-def chosen_weights(checkpoint: Checkpoint, weights: str | None) -> tuple[str, Tensors]:
+def chosen_weights(
+    checkpoint: Checkpoint, weights: str | None, option: str = "weights"
+) -> tuple[str, Tensors]:
     """("model" or "ema", its tensors). None takes the only kind there is and refuses to choose between two.
 
-    Which kind was meant stands in no file: the published scripts sample unconditionally with the moving average of
-    the U-Net, but conditionally with the raw U-Net and the moving average of the ControlNet.
+    `option` is what the user has to choose with.
     """
     kinds = {"model": checkpoint.model, "ema": checkpoint.ema}
     present = [kind for kind, tensors in kinds.items() if tensors]
     if weights is None:
         if len(present) > 1:
             raise InputError(
-                f"{checkpoint.path.name} holds raw weights and their moving average and does not say which to use; "
-                'choose weights "model" or "ema".'
+                f"{checkpoint.path} holds raw weights and their moving average and does not say which to use; "
+                f"choose {option} model or ema: {WHICH_WEIGHTS}."
             )
         return present[0], kinds[present[0]]
     if weights not in kinds:

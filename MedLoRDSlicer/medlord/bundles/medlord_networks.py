@@ -19,7 +19,7 @@ from ..errors import InputError, WeightsError
 from ..networks import build
 from . import medlord_layout as layout
 from .medlord_checkpoint import Checkpoint, Tensors, chosen_weights, load_strictly, read_checkpoint
-from .medlord_settings import Config, Settings, network_settings, read, section
+from .medlord_settings import SECTIONS, Config, Settings, network_settings, read, section
 
 _AUTOENCODER_KEYS = set(build.AUTOENCODER) - {"channels", "strides", "revival_threshold", "chunk_bytes"} | {
     "spatial_dims",
@@ -78,9 +78,8 @@ def import_autoencoder(
     Raises WeightsError naming a missing or unexpected tensor, InputError for what nothing says.
     """
     source = read_checkpoint(checkpoint)
-    sections = (("model",), ("stage1",))
     settings = network_settings(
-        "autoencoder", config, sections, _AUTOENCODER_KEYS, options, _AUTOENCODER_KEYS
+        "autoencoder", config, SECTIONS["autoencoder"], _AUTOENCODER_KEYS, options, _AUTOENCODER_KEYS
     )
     if settings.optional("output_act", None) is not None:
         raise InputError("The autoencoder has an output activation (output_act), which is not supported.")
@@ -108,7 +107,7 @@ def import_discriminator(checkpoint: str | Path, config: Config) -> ImportedNetw
     """
     source = read_checkpoint(checkpoint)
     keys = set(build.DISCRIMINATOR) - {"channels"} | {"spatial_dims", "num_channels"}
-    settings = network_settings("discriminator", config, (("discriminator",),), keys, None, set())
+    settings = network_settings("discriminator", config, (("discriminator", "params"),), keys, None, set())
     if source.discriminator is None:
         raise WeightsError(f"{source.path.name} holds no discriminator; give the trainer's full checkpoint.")
     network_config = {
@@ -132,8 +131,8 @@ def import_denoiser(
     """
     source = read_checkpoint(checkpoint)
     allowed = {"norm_num_groups", "num_head_channels", "norm_eps"}
-    settings = network_settings("denoiser", config, _DENOISER_SECTIONS, _DENOISER_KEYS, options, allowed)
-    kind, stored = chosen_weights(source, weights)
+    settings = network_settings("denoiser", config, SECTIONS["U-Net"], _DENOISER_KEYS, options, allowed)
+    kind, stored = chosen_weights(source, weights, "--diffusion-weights")
     tensors, left_out = layout.renamed(stored, source.path)
     has_activation = not any(name.startswith("out.1.conv.") for name in stored)
     structure = layout.denoiser_structure(layout.Shapes(tensors, source.path), has_activation)
@@ -145,9 +144,6 @@ def import_denoiser(
     }
     network = _loaded(build.build_denoiser, network_config, tensors, source.path, "denoiser")
     return _imported("denoiser", network, network_config, source, kind, settings, structure, left_out)
-
-
-_DENOISER_SECTIONS = (("model",), ("ldm",), ("diffusion",), ("pretrained_model",))
 
 
 def import_control(
@@ -165,8 +161,8 @@ def import_control(
     """
     source = read_checkpoint(checkpoint)
     allowed = {"norm_num_groups", "num_head_channels", "norm_eps", "initial_stride", "condition_keys"}
-    settings = network_settings("control", config, (("controlnet",),), _CONTROL_KEYS, options, allowed)
-    kind, stored = chosen_weights(source, weights)
+    settings = network_settings("control", config, SECTIONS["ControlNet"], _CONTROL_KEYS, options, allowed)
+    kind, stored = chosen_weights(source, weights, "--controlnet-weights")
     tensors, left_out = layout.renamed(stored, source.path)
     structure = layout.control_structure(layout.Shapes(tensors, source.path))
     _refuse_other_denoiser(source.path, structure, denoiser_config)

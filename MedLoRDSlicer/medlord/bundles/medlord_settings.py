@@ -14,6 +14,17 @@ from ..training.config import load_config
 
 Config = dict[str, Any] | str | Path
 
+SECTIONS = {
+    "autoencoder": (("model", "params"), ("stage1", "params")),
+    "U-Net": (
+        ("model", "params"),
+        ("ldm", "params"),
+        ("diffusion", "params"),
+        ("pretrained_model", "params"),
+    ),
+    "ControlNet": (("controlnet", "params"),),
+}
+"""Where configurations of MedLoRD's trainers, old and new, describe a network; the first that exists counts."""
 _SCHEDULER_KEYS = {
     "schedule",
     "num_train_timesteps",
@@ -100,14 +111,13 @@ def network_settings(
     options: dict[str, Any] | None,
     allowed_options: set[str],
 ) -> Settings:
-    """Settings from the `params` of the first of `sections` that the configuration has.
+    """Settings from the first of `sections` that the configuration has, such as one of `SECTIONS`.
 
     Raises InputError for a configuration without them, keys outside `keys` and options outside `allowed_options`.
     """
-    places = tuple((*place, "params") for place in sections)
-    parameters = mapping(read(config), places)
+    parameters = mapping(read(config), sections)
     if parameters is None:
-        names = ", ".join(".".join(place) for place in places)
+        names = ", ".join(".".join(place) for place in sections)
         raise InputError(
             f"The {what} configuration has none of the sections {names}; give the file it was trained with."
         )

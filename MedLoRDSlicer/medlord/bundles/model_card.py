@@ -36,9 +36,10 @@ def imported_model_card(description: ModelDescription, warnings: Sequence[str]) 
             "* Intensities: every training volume was scaled by its own minimum and maximum, so HU are relative; the "
             "window only says which HU are shown for the lowest and highest value."
         )
-    lines += ["", "## Files", "", "| file | SHA-256 |", "|---|---|"]
+    lines += ["", "## Files", "", "| role | file | SHA-256 |", "|---|---|---|"]
     lines += [
-        f"| {entry['file']} | {entry['sha256']} |" for entry in description.provenance["files"].values()
+        f"| {role.replace('_', '-')} | {entry['file']} | {entry['sha256']} |"
+        for role, entry in description.provenance["files"].items()
     ]
     lines += ["", "## Settings that no weight holds", "", "| setting | value | from |", "|---|---|---|"]
     lines += [f"| {name} | {value} | {source} |" for name, value, source in stated_settings(description)]

@@ -19,7 +19,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the action."""
     parser.description = (
         "Turns checkpoints into a model bundle. What shapes of weights tell is inferred; the rest comes from the "
-        "configurations or from options, and is refused rather than guessed."
+        "configurations or from options, and is refused rather than guessed. All that is missing is told at once."
     )
     parser.add_argument(
         "--family", required=True, metavar="NAME", help="whose checkpoints they are: medlord (voldit, cardiodit and "
@@ -30,7 +30,9 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
-        help="folder that becomes the bundle (a folder of the id among the user's models)",
+        help="folder that becomes the bundle (the id, among the user's models: ~/.local/share/MedLoRDSlicer/Models on "
+        "Linux, ~/Library/Application Support/MedLoRDSlicer/Models on macOS, %%LOCALAPPDATA%%/MedLoRDSlicer/Models on "
+        "Windows)",
     )  # fmt: skip
     parser.add_argument("--title", metavar="TEXT", help="what the model is, in a few words")
     parser.add_argument("--licence", metavar="NAME", help="licence of the weights (not stated)")
@@ -58,14 +60,17 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     }
     for name, words in parts.items():
         files.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"checkpoint of the {words}")
-        files.add_argument(f"--{name}-config", type=Path, metavar="FILE", help="its configuration (.yaml)")
+        files.add_argument(
+            f"--{name}-config", type=Path, metavar="FILE", help="configuration it was trained with (.yaml)"
+        )
 
 
 def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group("volumes of the training, which no weight tells")
     grid.add_argument(
         "--window", dest="window_hu", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="HU to which volumes were clipped: what the networks see as -1 and 1",
+        help="HU to which volumes were clipped, -1000 1000 in MedLoRD's code: what the networks see as -1 and 1; "
+        "a wrong window shifts and stretches the HU of every CT",
     )  # fmt: skip
     grid.add_argument(
         "--shape", type=int, nargs=3, metavar=("I", "J", "K"),
@@ -77,9 +82,14 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=3,
         metavar=("I", "J", "K"),
-        help="distance of voxels in mm",
+        help="distance of voxels in mm, for example 0.8 0.8 1.5; a wrong one makes bodies of a wrong size and gives "
+        "masks to the networks at a wrong scale",
     )
-    grid.add_argument("--orientation", metavar="AXES", help="where the voxel axes point, for example LPS")
+    grid.add_argument(
+        "--orientation", metavar="AXES",
+        help="where the voxel axes point, as nibabel's aff2axcodes tells of a training volume: LPS is to the left, "
+        "back and head; wrong letters mirror or turn masks and CT",
+    )  # fmt: skip
     grid.add_argument(
         "--intensity-map", metavar="NAME",
         help="own-minimum-and-maximum (MedLoRD's way: HU are then relative) or fixed-window",
@@ -98,10 +108,14 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         networks.add_argument(
             f"--{name}-weights",
             choices=_WEIGHTS,
-            help="raw weights or their moving average, where the file has both",
+            help="raw weights or their moving average, where the file has both; the original scripts sample "
+            + {"diffusion": "with masks with model, without masks with ema", "controlnet": "with ema"}[name],
         )
     networks.add_argument(
-        "--scale-factor", type=float, metavar="X", help="factor on latents before diffusion"
+        "--scale-factor",
+        type=float,
+        metavar="X",
+        help="factor on latents before diffusion, the one that the U-Net was trained with; about 1/std of the latents",
     )
     networks.add_argument("--schedule", metavar="NAME", help="cosine, linear_beta or scaled_linear_beta")
     networks.add_argument("--num-train-timesteps", type=int, metavar="T", help="steps of the noise schedule")
@@ -126,10 +140,6 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
 def run_import(arguments: argparse.Namespace, console: Console) -> None:
     """Do it; the last line on stdout is the bundle's folder."""
     _require_family(arguments.family)
-    files = ("stage1", "stage1_config", "diffusion", "diffusion_config")
-    missing = [f"--{name.replace('_', '-')}" for name in files if getattr(arguments, name) is None]
-    if missing:
-        raise InputError(f"The import needs {', '.join(missing)}; give these files.")
     licence_text = _licence_text(arguments.licence_file) if arguments.licence_file else None
 
     from ..bundles.import_medlord import import_medlord
@@ -166,9 +176,9 @@ def run_import(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _require_family(family: str) -> None:
-    if family in LATER_FAMILIES:
+    if family.lower() in LATER_FAMILIES:
         raise InputError(f"The family '{family}' is not yet supported; supported is {', '.join(FAMILIES)}.")
-    if family not in FAMILIES:
+    if family.lower() not in FAMILIES:
         raise InputError(f"Unknown family '{family}'; supported is {', '.join(FAMILIES)}.")
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from support.medlord_files import (
+    AUTOENCODER_YAML,
     CONTROL_YAML,
     DENOISER_YAML,
     OPTIONS,
@@ -31,6 +32,7 @@ from medlord.bundles.bundle import (
 from medlord.bundles.description import OWN_RANGE, read_description
 from medlord.bundles.import_medlord import import_medlord
 from medlord.bundles.medlord_networks import import_autoencoder
+from medlord.bundles.medlord_options import MedlordOptions
 from medlord.bundles.medlord_preprocessing import crop_or_pad, resize_trilinear, scale_by_own_range
 from medlord.errors import CancelledError, EngineError, InputError, WeightsError
 from medlord.resources import BUNDLED_MODEL
@@ -98,6 +100,9 @@ def test_the_bundle_holds_the_weights_and_says_where_everything_came_from(files,
         "CC-BY-4.0" in card
         and "HU are relative" in card
         and "| diffusion scale_factor | 1.5 | configuration |" in card
+        and f"| diffusion | diffusion.pth | {entry['sha256']} |" in card
+        and "| diffusion-config | diffusion.yaml |" in card
+        and str(files.diffusion.parent) not in card
     )
     assert "CC-BY-4.0" in (out / "LICENSE").read_text()
     assert any("relative" in warning for warning in imported.warnings)
@@ -127,7 +132,8 @@ def test_contradicting_configurations_need_a_decision(files, out, tmp_path):
     contradicting = changed(
         files, tmp_path, controlnet_config={**CONTROL_YAML, "training": {"scale_factor": 1.0}}
     )
-    with pytest.raises(InputError, match="scale_factor is 1.5 in diffusion.yaml and 1.0 in .*--scale-factor"):
+    said = "--scale-factor .*1.5 in --diffusion-config .* and 1.0 in --controlnet-config .*U-Net was trained with"
+    with pytest.raises(InputError, match=f"{said}; --check-scale-factor"):
         import_medlord(contradicting, "imported", OPTIONS, out=out)
     options = dataclasses.replace(OPTIONS, scale_factor=1.25)
     imported = import_medlord(contradicting, "imported", options, out=out)
@@ -143,7 +149,7 @@ REFUSED = {
         {"window_hu": None, "shape": None, "spacing_mm": None, "orientation": None},
         r"--shape.*--spacing.*--orientation.*--window",
     ),
-    "raw or averaged": ({"diffusion_weights": None}, "raw weights and their moving average"),
+    "raw or averaged": ({"diffusion_weights": None}, "--diffusion-weights model or ema .*holds both"),
     "window": ({"window_hu": (1000.0, -1000.0)}, "HU window"),
     "shape": ({"shape": (16, 16, 0)}, "shape"),
     "shape that does not divide": ({"shape": (16, 16, 12)}, "16 x 16 x 12 does not divide by 8 x 8 x 8"),
@@ -290,9 +296,80 @@ def test_a_volume_cut_short_is_named(files, out, tmp_path):
 
 def test_missing_files_are_named(files, out, tmp_path):
     for name in ("stage1", "controlnet_config"):
-        with pytest.raises(InputError, match="There is no file none.pth"):
+        option = f"--{name.replace('_', '-')}"
+        with pytest.raises(InputError, match=f"{option} {tmp_path / 'none.pth'}, where there is no file"):
             import_medlord(
                 dataclasses.replace(files, **{name: tmp_path / "none.pth"}), "imported", OPTIONS, out=out
             )
-    with pytest.raises(InputError, match="give both, or neither"):
+    with pytest.raises(InputError, match="--controlnet-config FILE .*give both of its files"):
         import_medlord(dataclasses.replace(files, controlnet_config=None), "imported", OPTIONS, out=out)
+
+
+def folders_of_trainers(files, folder):
+    """The same files as MedLoRD's trainers name them: a folder each, with best_model.pth and config.yaml."""
+    renamed = {}
+    for name, path in vars(files).items():
+        place = folder / name.removesuffix("_config")
+        place.mkdir(exist_ok=True)
+        renamed[name] = place / ("config.yaml" if name.endswith("_config") else "best_model.pth")
+        renamed[name].write_bytes(path.read_bytes())
+    return dataclasses.replace(files, **renamed)
+
+
+def test_all_that_is_missing_is_said_at_once(files, out, tmp_path):
+    named = folders_of_trainers(files, tmp_path)
+    content = torch.load(named.controlnet, weights_only=True)
+    torch.save({**content, "ema": {"decay": 0.9, "shadow": content["model"]}}, named.controlnet)
+    settings = {"training": {}, "scheduler": {"schedule": "cosine"}}
+    named.diffusion_config.write_text(yaml.safe_dump({**DENOISER_YAML, **settings}), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        import_medlord(dataclasses.replace(named, stage1=None), "imported", MedlordOptions(), out=out)
+    said = str(caught.value)
+    for words in (
+        "--stage1 FILE", "--shape I J K", "the training volumes' spacing", "--orientation AXES", "--window LOW HIGH",
+        f"--scale-factor (--diffusion-config {named.diffusion_config} has no scale_factor)", "--num-train-timesteps",
+        "--prediction-type", f"--diffusion-weights model or ema (--diffusion {named.diffusion} holds both)",
+        f"--controlnet-weights model or ema (--controlnet {named.controlnet} holds both)", "(10) ",
+    ):  # fmt: skip
+        assert words in said, said
+    assert said.count("original scripts") == 1 and "\n" not in said and not out.exists()
+
+
+def test_a_configuration_of_another_network_is_named(files, out, tmp_path):
+    named = folders_of_trainers(files, tmp_path)
+    swapped = dataclasses.replace(
+        named,
+        stage1_config=named.diffusion_config,
+        diffusion_config=named.stage1_config,
+        controlnet_config=named.stage1_config,
+    )
+    with pytest.raises(InputError) as caught:
+        import_medlord(swapped, "imported", OPTIONS, out=out)
+    for option, path, network in (
+        ("stage1", named.diffusion_config, "a U-Net, not of the autoencoder"),
+        ("diffusion", named.stage1_config, "an autoencoder, not of the U-Net"),
+        ("controlnet", named.stage1_config, "an autoencoder, not of the ControlNet"),
+    ):
+        assert f"--{option}-config {path}, which looks like the configuration of {network}" in str(
+            caught.value
+        )
+    stage1 = {"model": {"params": {**AUTOENCODER_YAML["model"]["params"]}}}
+    stage1["model"]["params"]["downsample_parameters"] = [[2, 4, 1, 1]] * 3
+    with pytest.raises(InputError, match=r"--stage1-config .*has 3 levels while --stage1 .*has 2"):
+        import_medlord(changed(named, tmp_path, stage1_config=stage1), "imported", OPTIONS, out=out)
+    silent = changed(named, tmp_path, controlnet_config={"controlnet": {"condition_keys": ["lung", "heart"]}})
+    with pytest.raises(InputError, match="has no section controlnet.params"):
+        import_medlord(silent, "imported", OPTIONS, out=out)
+
+
+def test_what_is_wrong_in_a_file_is_said_with_its_option_and_path(files, out, tmp_path):
+    named = folders_of_trainers(files, tmp_path)
+    swapped = dataclasses.replace(named, diffusion=named.stage1)
+    given = f"With --diffusion {named.stage1} and --diffusion-config {named.diffusion_config}: "
+    with pytest.raises(WeightsError, match=f"{given}best_model.pth is no denoising"):
+        import_medlord(swapped, "imported", OPTIONS, out=out)
+    named.controlnet_config.write_text("a: [", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=f"With --controlnet-config {named.controlnet_config}: .*no valid YAML"
+    ):
+        import_medlord(named, "imported", OPTIONS, out=out)

@@ -247,7 +247,9 @@ def test_what_no_weight_says_is_refused_or_taken_from_an_option(tmp_path):
     stored = under_their_names(randomised(build_denoiser(DENOISER)), "none")
     both = saved(tmp_path / "both.pth", {"model": stored, "ema": {"decay": 0.9, "shadow": stored}})
     one = saved(tmp_path / "one.pth", {"model": stored, "ema": None})
-    with pytest.raises(InputError, match="raw weights and their moving average"):
+    with pytest.raises(
+        InputError, match="both.pth holds raw weights and their moving average.*--diffusion-weights"
+    ):
         medlord_networks.import_denoiser(both, DENOISER_YAML)
     with pytest.raises(WeightsError, match="has no 'ema' weights"):
         medlord_networks.import_denoiser(one, DENOISER_YAML, "ema")
