@@ -73,7 +73,7 @@ def run_speed(
 ) -> dict:
     """Measure and write `FILES` into `folder`; returns what speed.json holds.
 
-    Raises `InputError`, `InsufficientMemoryError`, `CancelledError`; the files are written when everything is measured.
+    Raises `InputError`, `InsufficientMemoryError`, `CancelledError`; the files are written after each configuration.
     """
     import torch
 
@@ -88,6 +88,7 @@ def run_speed(
         "settings": {**asdict(settings), "size": size},
         "machine": machine(device),
         "matrix_rate": {precision: matrix_rate(device, precision) for precision in precisions},
+        "predictions": predictions(),
         "configurations": {},
     }
     with torch.inference_mode():
@@ -96,8 +97,8 @@ def run_speed(
             rates = report["matrix_rate"]
             measured = measure_configuration(chosen, settings, device, rates, progress, cancel)
             report["configurations"][chosen.name] = measured
-    report["predictions"] = predictions()
-    write_report(folder, FILES, report, speed_table(report))
+            # After every configuration: a run of hours that is killed keeps what it has measured.
+            write_report(folder, FILES, report, speed_table(report))
     return report
 
 
