@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ..errors import InsufficientMemoryError
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
     from .full_size import Configuration
     from .speed import SpeedSettings
 
-TILED_SHARE = 4
-"""The tiled decoding is given a quarter of what the untiled one took, unless a memory limit was asked for."""
+TILED_SHARES = (4, 2, 1)
+"""The tiled decoding is given a quarter of what the untiled one took, unless a memory limit was asked for.
+
+Where tiles so small would be mostly halo, it is given half, and at last as much: the table shows what it took.
+"""
+
+MOST_COMPUTED = 4.0
+"""Tiles with their halos may compute so many times the voxels of the volume; beyond it nobody would wait for them."""
 
 
 def measure_peaks(
@@ -31,10 +38,10 @@ def measure_peaks(
     common = {"size": chosen.size, "factor": chosen.factor, "device": str(device)}
     free = free_bytes(device)
     peaks = {"decode untiled": _peak({**common, "work": "decode"}, cancel)}
-    limit = settings.memory_limit
-    if limit is None and "took_bytes" in peaks["decode untiled"]:
-        limit = held_bytes(device) + peaks["decode untiled"]["took_bytes"] // TILED_SHARE
-    tile = decode_tile(chosen, chosen.decode_shape, device, limit)
+    if settings.memory_limit is None and "took_bytes" in peaks["decode untiled"]:
+        tile = _affordable_tile(chosen, device, held_bytes(device), peaks["decode untiled"]["took_bytes"])
+    else:
+        tile = decode_tile(chosen, chosen.decode_shape, device, settings.memory_limit)
     tiled = {**common, "work": "decode", "tile": list(tile)}
     peaks["decode tiled"] = {**_peak(tiled, cancel), "tile": tiled["tile"]}
     peaks["baseline decode"] = _peak({**common, "work": "baseline decode", "free_bytes": free}, cancel)
@@ -46,6 +53,24 @@ def measure_peaks(
         if "took_bytes" in peak and "took_bytes" in reference:
             peak["ratio"] = peak["took_bytes"] / max(reference["took_bytes"], 1)
     return peaks
+
+
+def _affordable_tile(
+    chosen: Configuration, device: torch.device, held: int, untiled: int
+) -> tuple[int, int, int]:
+    """The tile for the smallest of `TILED_SHARES` of the `untiled` bytes that computes at most `MOST_COMPUTED`."""
+    import torch
+
+    from ..networks.tiling import decoding_layout
+    from .full_size import random_network
+
+    autoencoder = random_network(chosen, "autoencoder", torch.device("meta"))
+    size = chosen.latent_shape(chosen.decode_shape)[2:]
+    for share in TILED_SHARES:
+        tile = decode_tile(chosen, chosen.decode_shape, device, held + untiled // share)
+        if decoding_layout(autoencoder, size, tile).computed <= MOST_COMPUTED * math.prod(size):
+            break
+    return tile
 
 
 def _peak(work: dict, cancel: Cancel | None) -> dict:
