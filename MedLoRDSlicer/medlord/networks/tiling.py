@@ -144,7 +144,7 @@ def decode_tiled(
         return autoencoder.decode(autoencoder.codebook.embed(indices[(slice(None), *place)]))
 
     clock = PhaseClock("decode", layout.count, progress)
-    return _run(decode, layout, autoencoder.downsampling_factors, torch.device("cpu"), clock, cancel)
+    return run_tiles(decode, layout, autoencoder.downsampling_factors, torch.device("cpu"), clock, cancel)
 
 
 def encode_tiled(
@@ -175,7 +175,7 @@ def encode_tiled(
     def encode(place: tuple[slice, ...]) -> torch.Tensor:
         return autoencoder.encode(_voxels(images, place, factors).to(target))
 
-    return _run(encode, layout, (1, 1, 1), target, clock, cancel)
+    return run_tiles(encode, layout, (1, 1, 1), target, clock, cancel)
 
 
 def embed_tiled(
@@ -202,24 +202,26 @@ def embed_tiled(
         return control.embed_condition(_voxels(masks, place, factors).to(target))
 
     clock = PhaseClock("embed", layout.count, progress)
-    return _run(embed, layout, (1, 1, 1), target, clock, cancel)
+    return run_tiles(embed, layout, (1, 1, 1), target, clock, cancel)
 
 
-def _run(
+def run_tiles(
     network: Callable[[tuple[slice, ...]], torch.Tensor],
     layout: Layout,
     scale: Size,
     device: torch.device,
     clock: PhaseClock,
     cancel: Cancel | None,
+    done: int = 0,
 ) -> torch.Tensor:
     """Put the outputs of all tiles together on `device`; `scale` is output voxels per cell along each axis.
 
-    `network` gets the cells of a tile with its halo as slices and returns (batch, channel, i, j, k).
+    `network` gets the cells of a tile with its halo as slices and returns (batch, channel, i, j, k). `clock` gets one
+    report per tile, of which it had `done` before. Raises `CancelledError`.
     """
     output = None
-    for number, spans in enumerate(layout, start=1):
-        raise_if_cancelled(cancel, f"{clock.phase} (tile {number} of {layout.count})")
+    for number, spans in enumerate(layout, start=done + 1):
+        raise_if_cancelled(cancel, f"{clock.phase} (tile {number} of {clock.total})")
         piece = network(tuple(slice(span.low, span.high) for span in spans))
         if layout.count == 1:
             output = piece.to(device)
