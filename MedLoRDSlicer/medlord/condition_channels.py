@@ -45,9 +45,8 @@ def check_attributes(chosen: Mapping[str, str], attributes: Mapping[str, Sequenc
     """Raise `InputError` for an attribute or value that the model does not know."""
     for name, value in chosen.items():
         if name not in attributes:
-            raise InputError(
-                f"The model has no attribute '{name}'; it knows {', '.join(attributes) or 'none'}."
-            )
+            known = f"use {', '.join(attributes)}" if attributes else "it has none, so leave it away"
+            raise InputError(f"The model has no attribute '{name}'; {known}.")
         if value not in attributes[name]:
             raise InputError(
                 f"'{value}' is no {name} of this model; choose one of {', '.join(attributes[name])}."

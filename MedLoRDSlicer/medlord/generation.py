@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .bundles.bundle import ModelBundle
     from .bundles.description import ModelDescription
+    from .bundles.loaded_models import LoadedModels
     from .memory.planner import MemoryPlan
     from .networks.tiling import Size
     from .sampling.loop import Preview
@@ -61,17 +62,24 @@ class RunOptions:
     memory_limit     bytes that this process may hold on the device (CPU: resident memory), weights included;
                      None takes what is free
     preview_every    a preview goes with every so many-th step's event; 0 for none
+    models           where the model is looked for and, once loaded, kept for the next run; None keeps nothing
 
-    Raises `InputError` for a limit that is not above 0 and for a negative number of steps.
+    Raises `InputError` for a limit that is no whole number above 0 and for a negative number of steps.
     """
 
     device: str = "auto"
     memory_limit: int | None = None
     preview_every: int = 0
+    models: LoadedModels | None = None
 
     def __post_init__(self):
-        if self.memory_limit is not None and self.memory_limit <= 0:
-            raise InputError(f"The memory limit is {self.memory_limit} bytes; it must be above 0.")
+        if self.memory_limit is not None and not (
+            isinstance(self.memory_limit, int) and self.memory_limit > 0
+        ):
+            raise InputError(
+                f"The memory limit is {self.memory_limit!r}; it must be a whole number of bytes above 0, such as "
+                "8 * 10**9."
+            )
         if self.preview_every < 0:
             raise InputError(
                 f"A preview every {self.preview_every} steps was asked for; give 0 for none, or 1 and more."
@@ -99,7 +107,10 @@ def run_recipe(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Result:
-    """Plan the memory, load the model unless it is `loaded`, run `recipe` on `conditions` (on its grid).
+    """Plan the memory, load the model unless it is in memory, run `recipe` on `conditions` (on its grid).
+
+    In memory is `loaded`, or what `options.models` keeps; other models that are kept there go when the run needs their
+    memory.
 
     The result's recipe records the tiles that were used; they do not change the volume beyond rounding. A recipe that
     records tiles is run in them again where they fit.
@@ -109,22 +120,18 @@ def run_recipe(
     """
     import torch
 
-    from .bundles.bundle import find_model, load_bundle
-    from .bundles.description import read_description
     from .devices import choose_device, energy_counter_mj, exact_kernels, peak_memory_bytes, reset_peak_memory
     from .memory.free import limited
-    from .memory.planner import plan_run
 
     target = choose_device(options.device)
     started = time.perf_counter()
     raise_if_cancelled(cancel, "loading")
-    description = loaded.description if loaded else read_description(find_model(model))
-    plan = plan_run(description, recipe, target, loaded=loaded is not None, limit=options.memory_limit)
+    plan, bundle = _planned(recipe, model, loaded, options, target)
     plan.require_enough()
-    clock = PhaseClock("load", 1, progress)
-    with _memory_errors(plan, target):
-        bundle = loaded or load_bundle(model, target)
-    clock.report(1)
+    if bundle is None:
+        with _memory_errors(plan, target):
+            bundle = _loaded(model, options, target, progress)
+        raise_if_cancelled(cancel, "loading")
     timings["load"] = time.perf_counter() - started
     reset_peak_memory(target)
     energy = energy_counter_mj(target)
@@ -147,6 +154,53 @@ def run_recipe(
         None if energy is None or spent is None else (spent - energy) / 3.6e9,
         warnings,
     )
+
+
+def require_memory(
+    recipe: Recipe, model: str | Path, loaded: ModelBundle | None, options: RunOptions
+) -> None:
+    """Raise `InsufficientMemoryError` when a run of `recipe` would not fit, as `run_recipe` does; loads nothing."""
+    from .devices import choose_device
+
+    _planned(recipe, model, loaded, options, choose_device(options.device))[0].require_enough()
+
+
+def _planned(
+    recipe: Recipe, model: str | Path, loaded: ModelBundle | None, options: RunOptions, target: torch.device
+) -> tuple[MemoryPlan, ModelBundle | None]:
+    """The plan of a run's memory, and the model when it is in memory; frees kept models that stand in its way."""
+    from .bundles.bundle import find_model
+    from .bundles.description import read_description
+    from .bundles.loaded_models import LoadedModels
+    from .memory.planner import plan_run
+
+    models = LoadedModels() if options.models is None else options.models
+    folder = find_model(model) if loaded is None else loaded.folder
+    bundle = loaded or models.get(folder, target)
+    if bundle is None:
+        models.make_room(folder, target)
+    description = read_description(folder) if bundle is None else bundle.description
+
+    def plan() -> MemoryPlan:
+        return plan_run(description, recipe, target, loaded=bundle is not None, limit=options.memory_limit)
+
+    planned = plan()
+    if not planned.fits and models.free_beside(folder, target):
+        planned = plan()
+    return planned, bundle
+
+
+def _loaded(
+    model: str | Path, options: RunOptions, target: torch.device, progress: Progress | None
+) -> ModelBundle:
+    """Load the model, and keep it where the options say so."""
+    from .bundles.bundle import find_model, load_bundle
+
+    clock, folder = PhaseClock("load", 1, progress), find_model(model)
+    clock.report(0)
+    bundle = load_bundle(folder, target) if options.models is None else options.models.load(folder, target)
+    clock.report(1)
+    return bundle
 
 
 class _Run:
@@ -228,22 +282,21 @@ class _Run:
 
     def decode(self, latent: torch.Tensor, timings: dict[str, float]) -> np.ndarray:
         """Latent -> int16 HU [i, j, k]; in float32, since rounding flips codes."""
+        from .memory.planner import BY_LEVEL, PLAIN
+        from .networks.level_decoding import decode_by_level
         from .networks.tiling import decode_tiled
 
         started, bundle = time.perf_counter(), self._bundle
         scaled = latent / bundle.description.scale_factor
 
         def decode(tile: Size) -> torch.Tensor:
-            return decode_tiled(
-                bundle.autoencoder,
-                scaled,
-                tile,
-                progress=self._progress,
-                cancel=self._cancel,
-                warn=self._warn,
-            )
+            how = {"progress": self._progress, "cancel": self._cancel}
+            if self._plan.by_level:
+                return decode_by_level(bundle.autoencoder, scaled, tile, **how)
+            return decode_tiled(bundle.autoencoder, scaled, tile, warn=self._warn, **how)
 
-        image, self.tiles["decode"] = in_smaller_tiles(decode, self._plan.decode_tile)
+        way = BY_LEVEL if self._plan.by_level else PLAIN
+        image, self.tiles[way] = in_smaller_tiles(decode, self._plan.decode_tile)
         hu = to_hu(image[0, 0].numpy(), bundle.description.window_hu)
         timings["decode"] = time.perf_counter() - started
         return hu

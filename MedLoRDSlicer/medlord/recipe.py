@@ -35,6 +35,7 @@ class Recipe:
     control_scale   factor on the control residuals, 0 (unconditional) .. 2; guidance is 1 (none)
     grid            shape and affine (ijk -> RAS mm) of the volume
     precision       of the networks: "float32", "bfloat16" or "float16"; latents are always float32
+    settings_sha256 of the model's settings (`ModelDescription.settings_sha256`), empty in recipes that lack it
     """
 
     model: str
@@ -53,6 +54,7 @@ class Recipe:
     device: str = "cpu"
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+    settings_sha256: str = ""
 
     def validate(self) -> list[str]:
         """Reasons, in words, why this recipe cannot run; empty when it can (the model is checked when it is loaded)."""
@@ -88,7 +90,7 @@ class Recipe:
     def _wrong_types(self) -> list[str]:
         """Entries that are not of their JSON type, as a recipe edited by hand may have."""
         kinds: dict[type | tuple[type, ...], tuple[str, ...]] = {
-            str: ("model", "model_version", "sampler", "precision", "device"),
+            str: ("model", "model_version", "sampler", "precision", "device", "settings_sha256"),
             int: ("seed", "steps", "schema"),
             (int, float): ("control_scale", "guidance"),
             dict: ("weights_sha256", "conditions", "attributes", "grid", "versions"),
@@ -127,7 +129,7 @@ class Recipe:
                 f"A recipe is a JSON object, not a {type(data).__name__}; give the file of a synthetic volume."
             )
         known = set(cls.__dataclass_fields__)
-        required = known - {"tiling", "device", "versions", "schema"}
+        required = known - {"tiling", "device", "versions", "schema", "settings_sha256"}
         missing, unknown = sorted(required - set(data)), sorted(set(data) - known)
         if missing or unknown:
             raise InputError(
@@ -189,11 +191,17 @@ def load_recipe(path: str | Path) -> Recipe:
     if path.suffix.lower() == ".json":
         if not path.is_file():
             raise InputError(f"There is no recipe {path.name} in {path.parent}; check the path.")
-        return Recipe.from_json(path.read_text(encoding="utf-8"))
+        try:
+            return Recipe.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"The recipe {path.name} cannot be read ({error}); give the .json file of a recipe."
+            ) from error
     recipe = load_volume(path).recipe
     if recipe is None:
         raise InputError(
-            f"{path.name} carries no recipe: it was not made by this program or lost its header."
+            f"{path.name} carries no recipe: it is no synthetic volume of this program, or another program wrote it "
+            "anew; give a synthetic volume or the recipe's .json file."
         )
     return Recipe.from_dict(recipe)
 

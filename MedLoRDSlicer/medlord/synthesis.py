@@ -13,15 +13,17 @@ import numpy as np
 from .condition_channels import check_attributes
 from .conditions import Conditions
 from .errors import InputError, WeightsError
-from .generation import Result, RunOptions, run_recipe, sampler_of
-from .progress import Cancel, PhaseClock, Progress
+from .generation import Result, RunOptions, require_memory, run_recipe, sampler_of
+from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from .recipe import Recipe, library_versions, pack_conditions
 from .resources import BUNDLED_MODEL
-from .volumes import Grid, Volume, require_ct
+from .volumes import Grid, Volume, require_ct, resample_mask
 
 if TYPE_CHECKING:
     from .bundles.bundle import ModelBundle
     from .bundles.description import ModelDescription
+    from .bundles.loaded_models import LoadedModels
+    from .sampling.samplers import Sampler
 
 _LOST_SHARE = 0.01
 
@@ -41,6 +43,7 @@ def synthesize(
     center_ras_mm: tuple[float, float, float] | None = None,
     unconditional: bool = False,
     loaded: ModelBundle | None = None,
+    models: LoadedModels | None = None,
     memory_limit: int | None = None,
     preview_every: int = 0,
     progress: Progress | None = None,
@@ -53,38 +56,57 @@ def synthesize(
     middle of `reference` (a CT that belongs to the masks) if all masks fit there, else around the box of all masks or,
     without masks, the origin; nothing is stretched. `steps=None` takes the sampler's default. `attributes` chooses e.g.
     {"contrast_phase": "arterial"}; the default is each first value. `loaded` is a bundle that is already in memory.
-    `memory_limit` (bytes) and `preview_every` (steps) are those of `RunOptions`.
+    `memory_limit` (bytes), `preview_every` (steps) and `models` (kept between runs) are those of `RunOptions`.
+    Memory is planned first, before masks are placed and weights are loaded.
 
     Raises `InputError`, `WeightsError`, `InsufficientMemoryError` or `CancelledError`.
     """
-    started = time.perf_counter()
     if reference is not None:
         require_ct(reference, "The reference")
     description = _description_of(model, loaded)
     is_placed = center_ras_mm is not None or reference is not None
     wanted, chosen, warnings = _steering(conditions, description, unconditional, attributes, is_placed)
     chain = sampler_of(description, sampler, steps)
-    recipe = Recipe(
+    scale = 0.0 if wanted is None else float(control_scale)
+    grid = description.grid_at(_center(wanted, description.extent_mm, reference, center_ras_mm))
+    recipe = _new_recipe(description, chain, seed, chosen, scale, grid, _compute(device, precision))
+    recipe.require_valid()
+    options = RunOptions(device, memory_limit, preview_every, models)
+    require_memory(recipe, model, loaded, options)
+    # Not before: importing torch and the first plan belong to no phase.
+    started = time.perf_counter()
+    placed, more = _placed_conditions(wanted, Grid.from_dict(recipe.grid), progress, cancel)
+    recipe = replace(recipe, conditions=pack_conditions(placed))
+    timings = {"condition": time.perf_counter() - started}
+    return run_recipe(recipe, placed, model, loaded, options, timings, warnings + more, progress, cancel)
+
+
+def _new_recipe(
+    description: ModelDescription,
+    chain: Sampler,
+    seed: int,
+    attributes: dict[str, str],
+    control_scale: float,
+    grid: Grid,
+    compute: dict[str, str],
+) -> Recipe:
+    """The recipe of a run, still without its masks; `compute` is that of `_compute`."""
+    return Recipe(
         model=description.id,
         model_version=description.version,
         weights_sha256=description.weights_sha256,
+        settings_sha256=description.settings_sha256,
         conditions={},
-        attributes=chosen,
+        attributes=attributes,
         seed=seed,
         sampler=chain.name,
         steps=chain.steps,
-        control_scale=0.0 if wanted is None else float(control_scale),
+        control_scale=control_scale,
         guidance=1.0,
-        grid=description.grid_at(_center(wanted, description.extent_mm, reference, center_ras_mm)).to_dict(),
-        **_compute(device, precision),
+        grid=grid.to_dict(),
+        **compute,
         versions=library_versions(),
     )
-    recipe.require_valid()
-    placed, more = _placed_conditions(wanted, Grid.from_dict(recipe.grid), progress)
-    recipe = replace(recipe, conditions=pack_conditions(placed))
-    timings = {"condition": time.perf_counter() - started}
-    options = RunOptions(device, memory_limit, preview_every)
-    return run_recipe(recipe, placed, model, loaded, options, timings, warnings + more, progress, cancel)
 
 
 def follows_masks(
@@ -160,6 +182,7 @@ def repeat_recipe(
     model: str | Path | None = None,
     device: str = "auto",
     loaded: ModelBundle | None = None,
+    models: LoadedModels | None = None,
     memory_limit: int | None = None,
     preview_every: int = 0,
     progress: Progress | None = None,
@@ -167,12 +190,23 @@ def repeat_recipe(
 ) -> Result:
     """Run a recipe again: the same volume, bit for bit on the same machine and libraries.
 
-    `model` names a bundle's folder when the recipe's model is not installed. Raises `WeightsError` when the
-    installed weights are not those of the recipe. Other library versions are allowed and said in the warnings.
+    `model` names a bundle's folder when the recipe's model is not installed; the other arguments are those of
+    `synthesize`. Other library versions are allowed and said in the warnings.
+
+    Raises `InputError` for a recipe that cannot be run and a model that is not there, `WeightsError` for one with other
+    weights or settings than the recipe's, and what `run_recipe` raises.
     """
     recipe.require_valid()
+    try:
+        description = _description_of(model or recipe.model, loaded)
+    except InputError as error:
+        if model is not None:
+            raise
+        raise InputError(
+            f"The recipe's model '{recipe.model}' (version {recipe.model_version}) is not installed; install or import "
+            "it, or give its bundle's folder as the model."
+        ) from error
     model = model or recipe.model
-    description = _description_of(model, loaded)
     _require_model_of(recipe, description)
     conditions = recipe.unpack_conditions()
     if recipe.control_scale > 0:
@@ -187,8 +221,13 @@ def repeat_recipe(
         warnings.append(
             f"The volume was made with other versions ({', '.join(changed)}); small differences are possible."
         )
-    recipe = replace(recipe, **_compute(device, recipe.precision), versions=current)
-    options = RunOptions(device, memory_limit, preview_every)
+    recipe = replace(
+        recipe,
+        **_compute(device, recipe.precision),
+        versions=current,
+        settings_sha256=description.settings_sha256,
+    )
+    options = RunOptions(device, memory_limit, preview_every, models)
     return run_recipe(recipe, conditions, model, loaded, options, {}, warnings, progress, cancel)
 
 
@@ -200,11 +239,22 @@ def _description_of(model: str | Path, loaded: ModelBundle | None) -> ModelDescr
 
 
 def _require_model_of(recipe: Recipe, description: ModelDescription) -> None:
-    """Raise `WeightsError` or `InputError` unless the installed model can make the recipe's volume."""
-    if description.weights_sha256 != recipe.weights_sha256:
+    """Raise `WeightsError` or `InputError` unless the model can make the recipe's volume."""
+    this = f"The model '{description.id}' (version {description.version})"
+    made_by = f"the recipe's, '{recipe.model}' (version {recipe.model_version})"
+    files = sorted({*recipe.weights_sha256, *description.weights_sha256})
+    other = [
+        name for name in files if recipe.weights_sha256.get(name) != description.weights_sha256.get(name)
+    ]
+    if other:
         raise WeightsError(
-            f"The installed model '{description.id}' (version {description.version}) has other weights than the "
-            f"recipe's (version {recipe.model_version}); install that version to repeat the volume."
+            f"{this} has other weights than {made_by}: {', '.join(map(str, other))}; give the model that made the "
+            "volume, by its id or folder."
+        )
+    if recipe.settings_sha256 and recipe.settings_sha256 != description.settings_sha256:
+        raise WeightsError(
+            f"{this} has the weights of {made_by}, but other settings (scale factor, noise schedule, HU window, masks "
+            "or sizes of the networks); import it with those of the volume."
         )
     if tuple(recipe.grid["shape"]) != tuple(description.grid_shape):
         raise InputError(
@@ -273,13 +323,17 @@ def _center(
 
 
 def _placed_conditions(
-    wanted: Conditions | None, grid: Grid, progress: Progress | None
+    wanted: Conditions | None, grid: Grid, progress: Progress | None, cancel: Cancel | None
 ) -> tuple[Conditions, list[str]]:
     """The masks on the model's grid, and what was lost on the way; raises `InputError` when nothing is left."""
     if wanted is None:
         return Conditions(grid, {}), []
-    clock = PhaseClock("condition", 1, progress)
-    placed = wanted.resampled(grid)
+    clock, masks = PhaseClock("condition", len(wanted.masks), progress), {}
+    for name, mask in wanted.masks.items():
+        raise_if_cancelled(cancel, "placing the masks")
+        masks[name] = resample_mask(mask, wanted.grid, grid)
+        clock.report(len(masks))
+    placed = Conditions(grid, masks)
     warnings = _placement_warnings(wanted, placed)
     if not any(mask.any() for mask in placed.masks.values()):
         raise InputError(
@@ -287,16 +341,17 @@ def _placed_conditions(
             f"{' x '.join(f'{n:.0f}' for n in np.asarray(grid.shape) * grid.spacing_mm)} mm around "
             f"{np.round(grid.center_ras_mm, 1).tolist()} (RAS mm); choose another centre or reference."
         )
-    clock.report(1)
     return placed, warnings
 
 
 def _placement_warnings(given: Conditions, placed: Conditions) -> list[str]:
     """What was lost between the user's grid and the model's: parts outside it, structures too thin for it."""
     warnings, before, after = [], given.volumes_ml(), placed.volumes_ml()
+    empty = [name for name, mask in given.masks.items() if not mask.any()]
+    if empty:
+        warnings.append(f"Note: nothing is drawn in {', '.join(empty)}, so left to the model.")
     for name, mask in given.masks.items():
-        if not mask.any():
-            warnings.append(f"'{name}' is empty.")
+        if name in empty:
             continue
         outside = _share_outside(mask, given.grid, placed.grid)
         if outside > _LOST_SHARE:

@@ -282,7 +282,7 @@ class Vocabulary:
             given = ", ".join(conditions.names) or "nothing"
             raise InputError(
                 f"No segment matches a condition of the model: given were {given}; the model takes "
-                f"{', '.join(wanted)}. Rename a segment or set its terminology."
+                f"{', '.join(wanted)}. Rename one of them, or in Slicer set its terminology."
             )
         masks = {
             condition: np.logical_or.reduce([conditions[text] for text in texts])

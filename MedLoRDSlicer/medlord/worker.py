@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .bundles.loaded_models import release_memory
 from .devices import choose_device
 from .errors import CancelledError, MedlordError
 from .exchange import write_preview
@@ -38,7 +39,7 @@ from .protocol import (
     encode,
 )
 from .recipe import library_versions
-from .worker_verbs import Engine, describe_error, release_memory, require_torch
+from .worker_verbs import Engine, describe_error, require_torch
 
 DEFAULT_IDLE_S = 300.0
 _PARENT_POLL_S = 0.5
@@ -350,7 +351,9 @@ def _take_standard_streams() -> tuple[int, int, LogTail]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the engine process until its client leaves."""
     parser = argparse.ArgumentParser(
-        prog="medlord worker", description="Engine process: JSON lines on stdin and stdout."
+        prog="medlord worker",
+        description="Engine process for other programs: JSON lines on stdin and stdout, as medlord.protocol describes "
+        "them; medlord.client.EngineClient speaks them.",
     )
     parser.add_argument(
         "--folder", type=Path, help="private folder of the client; removed when the client is gone"

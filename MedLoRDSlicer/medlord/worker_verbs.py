@@ -8,7 +8,8 @@ Answers (the `value` of a result message):
                     "devices": [{"name", "kind", "free_bytes", "total_bytes"}]}
     models         {"models": [{"id", "folder"}]}: those that are installed
     estimate       {"device", "needed_bytes", "free_bytes", "loaded": the model is in memory, "message": one line, ""
-                    when the run fits}: memory of a run with these settings, beyond what the process holds already
+                    when the run fits}: memory of a run with these settings, beyond what the process holds already;
+                    other models in memory would make room for it, so theirs counts as free
     synthesize,    {"volume", "conditions": absolute paths of files below `folder` (see `exchange`; the recipe is
     repeat_recipe   in the volume), "timings_s", "peak_memory_bytes", "energy_kwh", "warnings",
                     "reused_model": true when it was loaded already}
@@ -18,49 +19,34 @@ Answers (the `value` of a result message):
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import exchange, worker_check
+from .bundles.loaded_models import LoadedModels
 from .devices import choose_device, choose_precision, is_memory_error
 from .errors import EngineError, InsufficientMemoryError, MedlordError
-from .progress import Cancel, PhaseClock, Progress, raise_if_cancelled
+from .progress import Cancel, Progress
 from .protocol import one_line
 from .recipe import Recipe, library_versions
 from .resources import BUNDLED_MODEL
 
 if TYPE_CHECKING:
-    from .bundles.bundle import ModelBundle
     from .synthesis import Result
-
-# Two models at most: a person compares a model with another one; more would fill the device for nothing.
-_KEPT_MODELS = 2
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A model in memory, whether it was there already, and how many seconds loading it took."""
-
-    bundle: ModelBundle
-    reused: bool
-    seconds: float
 
 
 class Engine:
-    """Runs verbs one at a time and keeps the models they loaded, the least recently used one first to go."""
+    """Runs verbs one at a time and keeps the models they loaded."""
 
     def __init__(self):
-        self._bundles: OrderedDict[tuple, ModelBundle] = OrderedDict()
+        self._models = LoadedModels()
 
     @property
     def holds_models(self) -> bool:
         """True while a trained model is in memory."""
-        return bool(self._bundles)
+        return len(self._models) > 0
 
     def run(self, verb: str, arguments: dict[str, Any], progress: Progress, cancel: Cancel) -> dict[str, Any]:
         """Do `verb` with checked arguments and return its answer. Raises what the verb raises."""
@@ -83,7 +69,7 @@ class Engine:
             "versions": library_versions(),
             "device": str(choose_device("auto")),
             "devices": devices(),
-            "loaded": [{"model": Path(key[0]).name, "device": key[1]} for key in self._bundles],
+            "loaded": [{"model": folder.name, "device": device} for folder, device in self._models.places],
         }
 
     def models(self) -> dict[str, Any]:
@@ -122,8 +108,11 @@ class Engine:
             grid={},
             precision=choose_precision(precision, target),
         )
-        loaded = (str(folder), str(target), _fingerprint(folder)) in self._bundles
-        plan = plan_run(description, recipe, target, loaded=loaded, limit=memory_limit)
+        loaded = self._models.get(folder, target) is not None
+        plan = plan_run(
+            description, recipe, target, loaded=loaded, limit=memory_limit,
+            returnable=self._models.bytes_beside(folder, target),
+        )  # fmt: skip
         try:
             plan.require_enough()
             message = ""
@@ -157,11 +146,11 @@ class Engine:
             given.require_content()
         if reference is not None:
             options["reference"] = exchange.read_volume(Path(reference))
-        loaded = self._load(model, device, progress, cancel)
+        loads = self._models.loads
         result = synthesis.synthesize(
-            given, model, device=device, loaded=loaded.bundle, progress=progress, cancel=cancel, **options
+            given, model, device=device, models=self._models, progress=progress, cancel=cancel, **options
         )
-        return _answer(result, Path(folder), loaded)
+        return _answer(result, Path(folder), self._models.loads == loads)
 
     def repeat_recipe(
         self,
@@ -179,68 +168,36 @@ class Engine:
 
         given = Recipe.from_dict(exchange.read_json(Path(recipe)))
         given.require_valid()
-        loaded = self._load(model or given.model, device, progress, cancel)
+        loads = self._models.loads
         result = synthesis.repeat_recipe(
             given,
             model=model,
             device=device,
-            loaded=loaded.bundle,
+            models=self._models,
             progress=progress,
             cancel=cancel,
             **options,
         )
-        return _answer(result, Path(folder), loaded)
+        return _answer(result, Path(folder), self._models.loads == loads)
 
     def unload(self) -> int:
         """Free all models; returns how many there were."""
-        count = len(self._bundles)
-        self._bundles.clear()
-        release_memory()
-        return count
-
-    def _load(self, model: str, device: str, progress: Progress, cancel: Cancel) -> _Loaded:
-        """The model on that device, from memory when its files are still those that were loaded."""
-        from .bundles.bundle import find_model, load_bundle
-
-        raise_if_cancelled(cancel, "preparation")
-        folder, target = find_model(model), choose_device(device)
-        key = (str(folder), str(target), _fingerprint(folder))
-        if key in self._bundles:
-            self._bundles.move_to_end(key)
-            return _Loaded(self._bundles[key], True, 0.0)
-        for outdated in [other for other in self._bundles if other[:2] == key[:2]]:
-            del self._bundles[outdated]
-        while len(self._bundles) >= _KEPT_MODELS:
-            self._bundles.popitem(last=False)
-        release_memory()
-        clock = PhaseClock("load", 1, progress)
-        clock.report(0)
-        self._bundles[key] = load_bundle(folder, target)
-        return _Loaded(self._bundles[key], False, clock.elapsed_s)
+        return self._models.clear()
 
 
-def _fingerprint(folder: Path) -> tuple:
-    """What changes when the files of a model are replaced, so that the old one never answers for the new."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".pt"))
-    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-
-
-def _answer(result: Result, folder: Path, loaded: _Loaded) -> dict[str, Any]:
+def _answer(result: Result, folder: Path, reused_model: bool) -> dict[str, Any]:
     """Write the files of a result and return what the message says about it."""
     volume, conditions = folder / "result-volume.npz", folder / "result-conditions.npz"
     exchange.write_volume(volume, result.volume)
     exchange.write_conditions(conditions, result.conditions)
-    timings = {name: float(value) for name, value in result.timings_s.items()}
-    for name in ("load", "total"):
-        timings[name] += loaded.seconds
     return {
         "volume": str(volume),
         "conditions": str(conditions),
-        "timings_s": timings,
+        "timings_s": {name: float(value) for name, value in result.timings_s.items()},
         "peak_memory_bytes": int(result.peak_memory_bytes),
         "energy_kwh": None if result.energy_kwh is None else float(result.energy_kwh),
         "warnings": list(result.warnings),
-        "reused_model": loaded.reused,
+        "reused_model": reused_model,
     }
 
 
@@ -258,14 +215,6 @@ def devices() -> list[dict[str, Any]]:
         kind = torch.cuda.get_device_name(number)
         found.append({"name": f"cuda:{number}", "kind": kind, "free_bytes": free, "total_bytes": total})
     return found
-
-
-def release_memory() -> None:
-    """Give freed memory back to the device."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def describe_error(error: BaseException) -> tuple[str, str, str]:

@@ -7,7 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from support.engine_clients import box_conditions, one_thread, one_thread_environment, wait_until
+from support.engine_clients import (
+    PATIENCE_S,
+    box_conditions,
+    one_thread,
+    one_thread_environment,
+    wait_until,
+)
 from support.tiny_bundle import write_tiny_bundle
 
 from medlord import synthesis
@@ -36,8 +42,9 @@ def client(tmp_path_factory, log):
     """One client for all tests; whatever they did, its worker is the same at the end, and leaves no file."""
     folder = tmp_path_factory.mktemp("temporary")
     with EngineClient(
-        log=log.append, environment=one_thread_environment(), temporary_folder=folder
-    ) as client:
+        log=log.append, environment=one_thread_environment(), temporary_folder=folder,
+        cancel_patience_s=PATIENCE_S,
+    ) as client:  # fmt: skip
         first = client.call("ping")["pid"]
         yield client
         assert client.call("ping")["pid"] == client.pid == first

@@ -91,7 +91,8 @@ def test_garbage_cancel_and_end_of_input(raw, model, tmp_path):
     files = {"conditions": str(folder / "conditions.npz"), "folder": str(folder)}
     run = {"id": "run", "verb": "synthesize", "arguments": {**files, "model": str(model), **LONG_RUN}}
     raw.send(run)
-    raw.receive(until="progress")
+    while raw.receive(until="progress")[-1]["phase"] != "denoise":
+        pass
     raw.send(run, {"id": "stop", "verb": "cancel", "arguments": {"job": "run"}})
     refused = raw.receive(until="error")[-1]
     assert refused["id"] == "run" and "in use" in refused["message"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.engine_clients import box_conditions
+from support.memory import allocated
 from support.tiny_bundle import CONTROL, DENOISER, write_tiny_bundle
 
 from medlord import cli
 from medlord.bundles.description import read_description
 from medlord.errors import InputError, InsufficientMemoryError
+from medlord.exchange import write_conditions
 from medlord.generation import RunOptions, in_smaller_tiles
 from medlord.memory import free as free_memory
 from medlord.memory.accounting import peak_bytes
@@ -28,6 +31,8 @@ from medlord.networks.build import build_autoencoder, build_control, build_denoi
 from medlord.networks.tiling import Layout
 from medlord.protocol import check_arguments
 from medlord.synthesis import repeat_recipe, synthesize
+from medlord.volume_files import save_volume
+from medlord.volumes import Volume
 from medlord.worker_verbs import Engine
 
 CPU = torch.device("cpu")
@@ -59,22 +64,6 @@ def test_other_words_are_refused_in_one_line(text):
 
 def test_amounts_in_words():
     assert [in_words(n) for n in (-5, 0, 812 * 10**6, 8 * 10**9)] == ["0 MB", "0 MB", "812 MB", "8.0 GB"]
-
-
-def allocated(run, precision: str, trace) -> int:
-    """Peak of torch's CPU allocator, oneDNN's buffers included, while `run` works."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
-        with (
-            torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
-        ):
-            run()
-    profiler.export_chrome_trace(str(trace))
-    events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["name"] == "[memory]"]
-    events = [event["args"] for event in sorted(events, key=lambda event: event["args"]["Ev Idx"])]
-    before = events[0]["Total Allocated"] - events[0]["Bytes"]
-    return max(event["Total Allocated"] for event in events) - before
 
 
 def networks(device: str) -> dict:
@@ -116,8 +105,8 @@ def step(size):
 
 
 PASSES = [
-    *[(decoding(size), "float32") for size in [(6, 6, 6), (10, 8, 6), (16, 16, 16)]],
-    *[(decoding(size, "eight"), "float32") for size in [(3, 4, 8), (8, 8, 8)]],
+    *[(decoding(size), "float32") for size in [(6, 6, 6), (10, 8, 6), (16, 16, 16), (16, 16, 40)]],
+    *[(decoding(size, "eight"), "float32") for size in [(3, 4, 8), (8, 8, 8), (16, 16, 16)]],
     *[(encoding(size, name), "float32") for size, name in [((24, 16, 32), "four"), ((48, 48, 48), "eight")]],
     *[(embedding(size), kind) for size in [(16, 24, 32), (48, 48, 48)] for kind in ("float32", "bfloat16")],
     *[(step(size), kind) for size in [(4, 6, 8), (12, 12, 12)] for kind in ("float32", "bfloat16")],
@@ -240,6 +229,20 @@ def test_less_memory_means_smaller_tiles_and_then_an_error(model, result):
     assert "\n" not in str(caught.value) and "choose another device" in str(caught.value)
 
 
+def test_the_limit_that_is_advised_is_enough(model, result):
+    def plan(limit):
+        return plan_run(read_description(model), result.recipe, CPU, loaded=False, limit=limit)
+
+    with pytest.raises(InsufficientMemoryError, match="raise the memory limit to") as caught:
+        plan(10**6).require_enough()
+    advised = re.search(r"raise the memory limit to ([0-9.]+ [MG]B) or more", str(caught.value))[1]
+    assert plan(parse_memory(advised)).fits
+    scarce = replace(plan(10**6), limit=10**12, held=0)
+    with pytest.raises(InsufficientMemoryError) as caught:
+        scarce.require_enough()
+    assert "raise the memory limit" not in str(caught.value), "the limit is not what is in the way"
+
+
 def test_weights_count_until_they_are_loaded(model, result):
     plans = [
         plan_run(read_description(model), result.recipe, CPU, loaded=loaded, free=10**9)
@@ -269,12 +272,14 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
 
 def test_a_run_that_cannot_fit_ends_before_anything_is_loaded(model):
     events = []
-    with pytest.raises(InsufficientMemoryError, match=r"\(memory limit 1 MB\); raise the memory limit"):
+    with pytest.raises(InsufficientMemoryError, match=r"\(memory limit 1 MB, the program itself holds \d"):
         synthesize(box_conditions(), model, device="cpu", memory_limit=10**6, progress=events.append)
-    assert {event.phase for event in events} == {"condition"}
+    assert events == []
 
 
-@pytest.mark.parametrize("limits", [{"memory_limit": 0}, {"memory_limit": -5}, {"preview_every": -1}])
+@pytest.mark.parametrize(
+    "limits", [{"memory_limit": 0}, {"memory_limit": -5}, {"memory_limit": "8GB"}, {"preview_every": -1}]
+)
 def test_limits_that_are_none_are_refused(limits):
     with pytest.raises(InputError):
         RunOptions(**limits)
@@ -339,21 +344,38 @@ def test_a_failure_in_the_smallest_tiles_says_what_is_needed_and_free(model, mon
     assert "\n" not in str(caught.value)
 
 
-def test_worker_and_command_line_take_the_limit(model, result, tmp_path, capsys):
-    recipe = tmp_path / "recipe.json"
+def test_worker_and_command_line_plan_before_they_load(model, result, tmp_path, capsys):
+    """The model's weights are missing: only what never looks at them can say that there is not enough memory."""
+    described = tmp_path / "described" / "configs"
+    described.mkdir(parents=True)
+    shutil.copy(model / "configs" / "metadata.json", described)
+    recipe, out = tmp_path / "recipe.json", tmp_path / "out"
     recipe.write_text(result.recipe.to_json(), encoding="utf-8")
-    arguments = {"recipe": str(recipe), "folder": str(tmp_path), "model": str(model), "memory_limit": 10**6}
-    check_arguments("repeat_recipe", arguments)
+    out.mkdir()
+    common = {"folder": str(out), "model": str(described.parent), "memory_limit": 10**6}
+    masks = out / "masks.npz"
+    write_conditions(masks, box_conditions())
+    engine, events = Engine(), []
+    for verb, arguments in (
+        ("repeat_recipe", {"recipe": str(recipe)}),
+        ("synthesize", {"conditions": str(masks)}),
+    ):
+        check_arguments(verb, {**common, **arguments})
+        with pytest.raises(InsufficientMemoryError, match="memory limit 1 MB"):
+            engine.run(verb, {**common, **arguments}, events.append, lambda: False)
+    assert events == [] and not engine.holds_models
     with pytest.raises(
         InputError, match="'memory_limit' of 'synthesize' is '8GB'; it must be a whole number"
     ):
-        check_arguments("synthesize", {"folder": str(tmp_path), "memory_limit": "8GB"})
-    with pytest.raises(InsufficientMemoryError, match="memory limit 1 MB"):
-        Engine().run("repeat_recipe", arguments, lambda event: None, lambda: False)
-    out = tmp_path / "ct.nii.gz"
-    words = ["synthesize", "--recipe", str(recipe), "--model", str(model), "--out", str(out)]
-    assert cli.main([*words, "--memory-limit", "1MB"]) == 3
+        check_arguments("synthesize", {"folder": str(out), "memory_limit": "8GB"})
+    masks.unlink()
+    save_volume(Volume(box_conditions()["body"], box_conditions().grid), tmp_path / "body.nii.gz")
+    body = ["--condition", f"body={tmp_path / 'body.nii.gz'}"]
+    for way in (["--recipe", recipe], body, [*body, "--count", 3]):
+        words = ["synthesize", *way, "--model", described.parent, "--out", out / "ct.nii.gz"]
+        words = [str(word) for word in words]
+        assert cli.main([*words, "--memory-limit", "1MB"]) == 3
+        assert "memory limit 1 MB" in capsys.readouterr().err.splitlines()[-1]
     assert cli.main([*words, "--memory-limit", "8"]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert "memory limit 1 MB" in said[-2] and "'8' is no amount of memory" in said[-1]
-    assert not out.exists()
+    assert "'8' is no amount of memory" in capsys.readouterr().err
+    assert list(out.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -94,8 +96,26 @@ def test_a_repeated_volume_tells_its_own_device_and_versions(conditions, model):
 def test_recipes_of_other_weights_are_refused(conditions, model):
     recipe = run(conditions, model).recipe
     changed = {name: "0" * 64 for name in recipe.weights_sha256}
-    with pytest.raises(WeightsError, match="other weights"):
+    with pytest.raises(WeightsError, match="other weights .* models/autoencoder.safetensors, models/control"):
         repeat_recipe(replace(recipe, weights_sha256=changed), model=model)
+    with pytest.raises(InputError, match=r"recipe's model 'absent' \(version 1.0\) is not installed"):
+        repeat_recipe(replace(recipe, model="absent"))
+
+
+def test_recipes_of_other_settings_are_refused(conditions, model, tmp_path):
+    """The same weights imported with another scale factor make another volume."""
+    recipe = run(conditions, model).recipe
+    other = shutil.copytree(model, tmp_path / "other")
+    metadata = other / "configs" / "metadata.json"
+    content = json.loads(metadata.read_text(encoding="utf-8"))
+    content["medlord"]["scale_factor"] = 1.11
+    metadata.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(WeightsError, match="has the weights of .* but other settings"):
+        repeat_recipe(recipe, model=other, device="cpu")
+    older = replace(recipe, settings_sha256="")
+    again = repeat_recipe(older, model=model, device="cpu")
+    assert again.recipe.settings_sha256 == recipe.settings_sha256 != ""
+    assert Recipe.from_dict({k: v for k, v in recipe.to_dict().items() if k != "settings_sha256"}) == older
 
 
 def damaged_recipes(recipe):
@@ -119,7 +139,7 @@ def damaged_recipes(recipe):
     yield replace(recipe, attributes={"contrast_phase": "blue"})
 
 
-def test_damaged_recipes_are_one_sentence_each(conditions, model):
+def test_damaged_recipes_are_one_sentence_each(conditions, model, tmp_path):
     for recipe in damaged_recipes(run(conditions, model).recipe):
         with pytest.raises(InputError) as caught:
             repeat_recipe(recipe, model=model, device="cpu")
@@ -128,6 +148,9 @@ def test_damaged_recipes_are_one_sentence_each(conditions, model):
         Recipe.from_json("{")
     with pytest.raises(InputError, match="lacks"):
         Recipe.from_json("{}")
+    (tmp_path / "recipe.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="recipe.json cannot be read"):
+        load_recipe(tmp_path / "recipe.json")
 
 
 @pytest.mark.parametrize("steps_before", [0, 1, 3])

@@ -92,7 +92,7 @@ def test_what_was_not_used_is_reported(scene, logic, tiny_model, caplog):
     drawing = add_segmentation(scene, {"body": mask, "liver": mask, "my scribble": mask})
     run = logic.start(drawing, tiny_model, steps=1)
     run.wait()
-    assert "unknown: liver, my scribble." in " ".join(run.warnings)
+    assert "made from it: liver, my scribble." in " ".join(run.warnings)
     ct = logic.synthesize(drawing, tiny_model, steps=1)
     assert "2 of 3 segments not used" in caplog.text and "left to the model: lung, bone, aorta" in caplog.text
     warnings, segments = (json.loads(ct.GetAttribute(f"MedLoRD.{name}")) for name in ("warnings", "segments"))

@@ -58,13 +58,14 @@ def measure_here(
     device: str,
     precision: str = "float32",
     tile: list[int] | None = None,
+    by_level: bool = False,
     free_bytes: int = 0,
 ) -> dict:
     """Do one piece of `WORK` with random weights; returns "seconds", "before_bytes" and "peak_bytes".
 
     Before and peak are the memory of this process (CPU: all of it; CUDA: what torch holds on the device), the
-    difference is what the work itself took. `tile` is that of the tiled decoding, None decodes in one piece;
-    `free_bytes` decides whether the baseline's distance matrix is built at once.
+    difference is what the work itself took. `tile` and `by_level` are those of the tiled decoding, without a tile it is
+    in one piece; `free_bytes` decides whether the baseline's distance matrix is built at once.
     """
     import torch
 
@@ -74,7 +75,7 @@ def measure_here(
 
     target = choose_device(device)
     with torch.inference_mode():
-        call = _prepared(work, configuration(size, factor), target, precision, tile, free_bytes)
+        call = _prepared(work, configuration(size, factor), target, precision, (tile, by_level), free_bytes)
         gc.collect()
         wait_for(target)
         reset_peak_memory(target)
@@ -90,7 +91,7 @@ def _prepared(
     configuration: Configuration,
     device: torch.device,
     precision: str,
-    tile: list[int] | None,
+    way: tuple[list[int] | None, bool],
     free_bytes: int,
 ) -> Callable[[], object]:
     """What is to be measured, with its networks and inputs made."""
@@ -104,7 +105,7 @@ def _prepared(
         autoencoder = random_network(configuration, "autoencoder", device)
         latent = torch.randn(configuration.latent_shape(configuration.decode_shape), device=device)
         if work == "decode":
-            return lambda: decode(autoencoder, latent, tile)
+            return lambda: decode(autoencoder, latent, *way)
         return lambda: baseline_decode(autoencoder, latent, free_bytes)
     networks = [random_network(configuration, name, device) for name in ("denoiser", "control")]
     latent = torch.randn(configuration.latent_shape(), device=device)

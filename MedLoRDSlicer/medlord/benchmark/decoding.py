@@ -56,8 +56,8 @@ def measure_decoding(settings: DecodingSettings, progress: Progress | None = Non
 
     from ..devices import choose_device, exact_kernels, peak_memory_bytes, reset_peak_memory
     from ..memory.free import held_bytes, limited
-    from ..networks.tiling import decode_tiled, decoding_layout
-    from .planning import decoding_plan
+    from .parts import decode
+    from .planning import decoding_plan, tiles_and_share
 
     settings.validate()
     device, chosen = choose_device(settings.device), configuration(settings.size, settings.factor)
@@ -71,9 +71,9 @@ def measure_decoding(settings: DecodingSettings, progress: Progress | None = Non
         before = held_bytes(device)
         reset_peak_memory(device)
         started = time.perf_counter()
-        image = decode_tiled(autoencoder, latent, plan.decode_tile, progress=progress)
+        image = decode(autoencoder, latent, plan.decode_tile, plan.by_level, progress)
         seconds, peak = time.perf_counter() - started, peak_memory_bytes(device)
-    layout = decoding_layout(autoencoder, tuple(latent.shape[2:]), plan.decode_tile)
+    tiles, share = tiles_and_share(autoencoder, tuple(latent.shape[2:]), plan.decode_tile, plan.by_level)
     result = {
         "factor": settings.factor,
         "size": settings.size,
@@ -82,8 +82,9 @@ def measure_decoding(settings: DecodingSettings, progress: Progress | None = Non
         "threads": torch.get_num_threads(),
         "memory_limit": settings.memory_limit,
         "tile": list(plan.decode_tile),
-        "tiles": layout.count,
-        "computed_share": layout.computed / latent[0, 0].numel(),
+        "by_level": plan.by_level,
+        "tiles": tiles,
+        "computed_share": share,
         "seconds": seconds,
         "held_before_bytes": before,
         "peak_bytes": peak,

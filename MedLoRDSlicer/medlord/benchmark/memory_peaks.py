@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from ..errors import InsufficientMemoryError
 from ..progress import Cancel, raise_if_cancelled
 from .child import measure_in_child
-from .planning import decode_tile
+from .planning import decode_way, tiles_and_share
 
 if TYPE_CHECKING:
     import torch
@@ -39,11 +38,10 @@ def measure_peaks(
     free = free_bytes(device)
     peaks = {"decode untiled": _peak({**common, "work": "decode"}, cancel)}
     if settings.memory_limit is None and "took_bytes" in peaks["decode untiled"]:
-        tile = _affordable_tile(chosen, device, held_bytes(device), peaks["decode untiled"]["took_bytes"])
+        way = _affordable_way(chosen, device, held_bytes(device), peaks["decode untiled"]["took_bytes"])
     else:
-        tile = decode_tile(chosen, chosen.decode_shape, device, settings.memory_limit)
-    tiled = {**common, "work": "decode", "tile": list(tile)}
-    peaks["decode tiled"] = {**_peak(tiled, cancel), "tile": tiled["tile"]}
+        way = decode_way(chosen, chosen.decode_shape, device, settings.memory_limit)
+    peaks["decode tiled"] = {**_peak({**common, "work": "decode", **way}, cancel), "tiles": way}
     peaks["baseline decode"] = _peak({**common, "work": "baseline decode", "free_bytes": free}, cancel)
     peaks["baseline step"] = _peak({**common, "work": "baseline step"}, cancel)
     for precision in ("float32", "bfloat16"):
@@ -55,22 +53,19 @@ def measure_peaks(
     return peaks
 
 
-def _affordable_tile(
-    chosen: Configuration, device: torch.device, held: int, untiled: int
-) -> tuple[int, int, int]:
-    """The tile for the smallest of `TILED_SHARES` of the `untiled` bytes that computes at most `MOST_COMPUTED`."""
+def _affordable_way(chosen: Configuration, device: torch.device, held: int, untiled: int) -> dict:
+    """How to decode for the smallest of `TILED_SHARES` of the `untiled` bytes that computes at most `MOST_COMPUTED`."""
     import torch
 
-    from ..networks.tiling import decoding_layout
     from .full_size import random_network
 
     autoencoder = random_network(chosen, "autoencoder", torch.device("meta"))
     size = chosen.latent_shape(chosen.decode_shape)[2:]
     for share in TILED_SHARES:
-        tile = decode_tile(chosen, chosen.decode_shape, device, held + untiled // share)
-        if decoding_layout(autoencoder, size, tile).computed <= MOST_COMPUTED * math.prod(size):
+        way = decode_way(chosen, chosen.decode_shape, device, held + untiled // share)
+        if tiles_and_share(autoencoder, size, **way)[1] <= MOST_COMPUTED:
             break
-    return tile
+    return way
 
 
 def _peak(work: dict, cancel: Cancel | None) -> dict:

@@ -113,21 +113,21 @@ def embedding_times(subject: Subject) -> dict[str, dict]:
 
 
 def decode_times(subject: Subject) -> dict:
-    """Decoding of the synthesized volume by baseline and engine; "tile" is what the memory planner chose."""
+    """Decoding of the synthesized volume by baseline and engine; "tiles" is what the memory planner chose."""
     from ..memory.free import free_bytes
     from .baseline import baseline_decode
     from .parts import decode
-    from .planning import decode_tile
+    from .planning import decode_way
 
     latent, autoencoder = subject.latent(), subject.bundle.autoencoder
     limit, free = subject.settings.memory_limit, free_bytes(subject.device)
-    tile = decode_tile(subject.chosen, subject.chosen.image_shape, subject.device, limit)
+    way = decode_way(subject.chosen, subject.chosen.image_shape, subject.device, limit)
     variants = {
         BASELINE: lambda: baseline_decode(autoencoder, latent, free),
-        "float32": lambda: decode(autoencoder, latent, tile),
+        "float32": lambda: decode(autoencoder, latent, **way),
     }
     times = subject.timed(variants, BASELINE, rounds=max(1, subject.settings.rounds // 3))
-    return {**times, "tile": list(tile)}
+    return {**times, "tiles": way}
 
 
 def preview_times(subject: Subject) -> dict[str, float]:

@@ -38,12 +38,19 @@ def engine_step(
 
 
 def decode(
-    autoencoder: VectorQuantizedAutoencoder, latent: torch.Tensor, tile: Sequence[int] | None
+    autoencoder: VectorQuantizedAutoencoder,
+    latent: torch.Tensor,
+    tile: Sequence[int] | None,
+    by_level: bool = False,
+    progress: Progress | None = None,
 ) -> torch.Tensor:
     """Unscaled latent (1, channel, i, j, k) -> image on the CPU, in tiles of so many latent voxels or in one piece."""
+    from ..networks.level_decoding import decode_by_level
     from ..networks.tiling import decode_tiled
 
-    return decode_tiled(autoencoder, latent, None if tile is None else tuple(tile))
+    if by_level:
+        return decode_by_level(autoencoder, latent, tuple(tile), progress=progress)
+    return decode_tiled(autoencoder, latent, None if tile is None else tuple(tile), progress=progress)
 
 
 def random_masks(configuration: Configuration, device: torch.device) -> torch.Tensor:

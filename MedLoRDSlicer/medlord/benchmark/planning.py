@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..memory.planner import MemoryPlan
+    from ..networks.autoencoder import VectorQuantizedAutoencoder
     from ..recipe import Recipe
     from .full_size import Configuration
 
@@ -19,14 +22,31 @@ _GPU_BYTES = (8 * 10**9, 12 * 10**9, 24 * 10**9)
 """Consumer GPUs that the published sizes are predicted for."""
 
 
-def decode_tile(
+def decode_way(
     chosen: Configuration, shape: tuple[int, int, int], device: torch.device, limit: int | None
-) -> tuple[int, int, int]:
-    """The tile (latent voxels) in which the engine decodes a volume of `shape`; the smallest where nothing fits.
+) -> dict:
+    """How the engine decodes a volume of `shape`: "tile" (latent voxels) and "by_level"; the smallest where none fits.
 
     `limit` (bytes) is what this process may hold in all, None for what is free.
     """
-    return decoding_plan(chosen, shape, device, limit).decode_tile
+    plan = decoding_plan(chosen, shape, device, limit)
+    return {"tile": list(plan.decode_tile), "by_level": plan.by_level}
+
+
+def tiles_and_share(
+    autoencoder: VectorQuantizedAutoencoder, size: tuple[int, int, int], tile: Sequence[int], by_level: bool
+) -> tuple[int, float]:
+    """Number of tiles for latents of `size`, and what they compute with their halos, to the work in one piece."""
+    from ..memory.level_tiles import LevelDecoding
+    from ..networks.level_decoding import level_layouts
+    from ..networks.tiling import decoding_layout
+
+    if not by_level:
+        layout = decoding_layout(autoencoder, size, tuple(tile))
+        return layout.count, layout.computed / math.prod(size)
+    levels = LevelDecoding(autoencoder, size, "cpu", 0)
+    count = sum(layout.count for layout in level_layouts(autoencoder, size, tuple(tile)))
+    return count, levels.computed(tuple(tile)) / levels.computed(size)
 
 
 def decoding_plan(
@@ -76,5 +96,5 @@ def predictions() -> list[dict]:
 
 def _numbers(plan: MemoryPlan) -> dict:
     names = ("needed", "weights", "loading", "embedding", "denoising", "decoding")
-    tiles = {"condition_tile": plan.condition_tile, "decode_tile": plan.decode_tile}
+    tiles = {name: getattr(plan, name) for name in ("condition_tile", "decode_tile", "by_level")}
     return {**{name: getattr(plan, name) for name in names}, **tiles, "fits": plan.needed <= plan.free}

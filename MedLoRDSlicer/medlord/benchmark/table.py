@@ -78,9 +78,9 @@ def _once_rows(measured: dict) -> Iterable[str]:
     for variant, numbers in measured["embedding"].items():
         yield _row("Embedding of the masks, once per run", variant, _time(numbers), "–")
     for variant, numbers in measured["decode"].items():
-        if variant == "tile":
+        if variant == "tiles":
             continue
-        named = variant if variant == BASELINE else f"{variant}, {_tile(measured['decode']['tile'])}"
+        named = variant if variant == BASELINE else f"{variant}, {_tiles(measured['decode']['tiles'])}"
         yield _row("Decoding", named, _time(numbers), _ratio(numbers))
 
 
@@ -126,7 +126,7 @@ def _peak_rows(measured: dict) -> Iterable[str]:
             yield _row("Peak memory", name, peak["failed"], "–")
             continue
         value = f"{peak['took_bytes'] / _GIB:.2f} GiB (with what was there before: {peak['peak_bytes'] / _GIB:.2f} GiB)"
-        tiles = f", {_tile(peak['tile'])}" if "tile" in peak else ""
+        tiles = f", {_tiles(peak['tiles'])}" if "tiles" in peak else ""
         reference = "decode untiled" if "decode" in name else "baseline step"
         against = f"{peak['ratio']:.2f} of {reference}" if "ratio" in peak else "–"
         yield _row("Peak memory", f"{name}{tiles}", value, against)
@@ -141,7 +141,7 @@ def _bound_rows(measured: dict, rates: dict[str, float]) -> Iterable[str]:
         needed = per_step + (operations["embedding"] if variant == BASELINE else 0.0)
         yield _bound_row("step", variant, needed, rates[precision], numbers)
     for variant, numbers in measured["decode"].items():
-        if variant != "tile":
+        if variant != "tiles":
             yield _bound_row("decoding (untiled)", variant, operations["decode"], rates["float32"], numbers)
 
 
@@ -163,12 +163,15 @@ def _predicted(predictions: list[dict]) -> list[str]:
     for row in predictions:
         free, needed = (f"{row[name] / 10**9:.1f} GB" for name in ("free_bytes", "needed"))
         fits = "yes (prediction)" if row["fits"] else "no (prediction)"
-        lines.append(_row(row["configuration"], free, needed, fits, _tile(row["decode_tile"])))
+        lines.append(
+            _row(row["configuration"], free, needed, fits, _tiles({"tile": row["decode_tile"], **row}))
+        )
     return lines
 
 
-def _tile(tile: list[int] | None) -> str:
-    return f"tiles of {' x '.join(map(str, tile))} latent voxels" if tile else "untiled"
+def _tiles(way: dict) -> str:
+    words = f"tiles of {' x '.join(map(str, way['tile']))} latent voxels"
+    return f"{words}, level by level" if way["by_level"] else words
 
 
 def _time(numbers: dict) -> str:

@@ -22,7 +22,7 @@ from ..errors import EngineError, InputError, WeightsError
 from ..output_folders import new_folder
 from ..resources import resource_folder
 from ..volume_files import write_atomically
-from .description import ModelDescription, description_to_metadata, read_description, weight_file
+from .description import NETWORKS, ModelDescription, description_to_metadata, read_description, weight_file
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,11 @@ class ModelBundle:
     autoencoder: VectorQuantizedAutoencoder
     denoiser: DenoisingUNet
     control: ControlNetwork | None
+
+    @property
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """The networks that the model has, by their names in the description."""
+        return {name: network for name in NETWORKS if (network := getattr(self, name)) is not None}
 
 
 def user_model_folder() -> Path:

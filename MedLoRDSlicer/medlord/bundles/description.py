@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,20 @@ class ModelDescription:
     def intensity_map(self) -> str:
         """`FIXED_WINDOW`, or `OWN_RANGE`: then the HU of the model's volumes are relative."""
         return self.preprocessing.get("intensity_map", FIXED_WINDOW)
+
+    @property
+    def settings_sha256(self) -> str:
+        """Hash of what decides a run's numbers beside weights, seed and masks: a new import may change it alone."""
+        deciding = {
+            "networks": self.networks,
+            "schedule": self.schedule,
+            "prediction_type": self.prediction_type,
+            "scale_factor": float(self.scale_factor),
+            "window_hu": [float(value) for value in self.window_hu],
+            "conditions": list(self.conditions),
+            "attributes": self.attributes,
+        }
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode("utf-8")).hexdigest()
 
     @property
     def default_attributes(self) -> dict[str, str]:

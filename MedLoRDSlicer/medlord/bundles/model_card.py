@@ -8,6 +8,11 @@ from typing import Any
 
 from .description import OWN_RANGE, ModelDescription
 
+_SOURCES = (
+    "From an option of the import, the configuration, the family (what its code always does), the file (it holds one "
+    "kind of weights only), or the code's default."
+)
+
 
 def imported_model_card(description: ModelDescription, warnings: Sequence[str]) -> str:
     """Markdown for `docs/README.md` of an imported bundle."""
@@ -41,7 +46,8 @@ def imported_model_card(description: ModelDescription, warnings: Sequence[str]) 
         f"| {role.replace('_', '-')} | {entry['file']} | {entry['sha256']} |"
         for role, entry in description.provenance["files"].items()
     ]
-    lines += ["", "## Settings that no weight holds", "", "| setting | value | from |", "|---|---|---|"]
+    lines += ["", "## Settings that no weight holds", ""]
+    lines += [_SOURCES, "", "| setting | value | from |", "|---|---|---|"]
     lines += [f"| {name} | {value} | {source} |" for name, value, source in stated_settings(description)]
     if warnings:
         lines += ["", "## Warnings at import", "", *(f"* {text}" for text in warnings)]

@@ -75,7 +75,7 @@ def _info(arguments: argparse.Namespace, console: Console) -> None:
     attributes = [f"{name} = {' | '.join(values)}" for name, values in description.attributes.items()]
     low, high = description.window_hu
     rows = {
-        "model": f"{description.id} {description.version}: {description.title}",
+        "model": f"{description.id}, version {description.version}: {description.title}",
         "folder": folder,
         "card": folder / "docs" / "README.md",
         "licence": description.licence,
@@ -89,7 +89,12 @@ def _info(arguments: argparse.Namespace, console: Console) -> None:
         rows["range"] += ", relative: training volumes were scaled by their own minimum and maximum"
     for name, value in rows.items():
         console.result(f"{name:11s}{value}")
-    for name, value, source in stated_settings(description):
+    settings = stated_settings(description)
+    if settings:
+        console.result(
+            "\nWhat its weights do not tell, and where it came from (family: what its code always does)"
+        )
+    for name, value, source in settings:
         console.result(f"{name:35s}{value} ({source})")
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..memory.sizes import parse_memory
+from ..memory.sizes import in_words, parse_memory
 from ..resources import BUNDLED_MODEL
 from .inputs import SAMPLER_HELP, add_mask_arguments, check_mask_arguments, name_and_value, read_masks
 from .outputs import all_or_nothing, check_outputs, siblings
 
 if TYPE_CHECKING:
-    from ..bundles.bundle import ModelBundle
     from ..synthesis import Result
     from .console import Console
 
@@ -31,6 +30,10 @@ _CHOICES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb; those that a recipe fixes have no default here, so that giving them is noticed."""
+    parser.description = (
+        "Makes a CT from masks, without masks (--unconditional), or again from the recipe of an earlier one. Values in "
+        "brackets are the defaults."
+    )
     add_mask_arguments(parser)
     parser.add_argument(
         "--recipe", type=Path, metavar="FILE",
@@ -70,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (auto)")
     run.add_argument(
         "--memory-limit", type=parse_memory, metavar="SIZE",
-        help="memory that the run may take, for example 8GB: smaller tiles, the same volume (what is free)",
+        help="memory that the program may hold in all, on a GPU there, for example 8GB: smaller tiles, the same volume "
+        "(what is free)",
     )  # fmt: skip
     run.add_argument("--precision", metavar="NAME", help="auto, float32, bfloat16 or float16 (auto)")
 
@@ -120,6 +124,7 @@ def _synthesize(
 ) -> None:
     from ..bundles.bundle import find_model
     from ..bundles.description import read_description
+    from ..bundles.loaded_models import LoadedModels
     from ..condition_channels import check_attributes
     from ..devices import choose_device
     from ..sampling.registry import SAMPLERS
@@ -146,31 +151,17 @@ def _synthesize(
     conditions = read_masks(arguments, description.conditions, console) if follows else None
     choose_device(arguments.device)
     center = tuple(arguments.center) if arguments.center else None
-    loaded: ModelBundle | None = None
+    models = LoadedModels()
     for number, path in enumerate(volumes):
         with console.interruptible():
-            if loaded is None and len(volumes) > 1:
-                loaded = _load(model, arguments.device, console)
             result = synthesize(
                 conditions, model, seed=arguments.seed + number, sampler=arguments.sampler, steps=arguments.steps,
                 control_scale=arguments.control_scale, attributes=attributes, device=arguments.device,
                 precision=arguments.precision, reference=reference, center_ras_mm=center,
-                unconditional=arguments.unconditional, loaded=loaded,
+                unconditional=arguments.unconditional, models=models,
                 memory_limit=arguments.memory_limit, progress=console.progress, cancel=console.cancel,
             )  # fmt: skip
         _write(result, path, recipes[number] if recipes else None, console, warn=number == 0)
-
-
-def _load(model: Path, device: str, console: Console) -> ModelBundle:
-    """The networks, once for all volumes."""
-    from ..bundles.bundle import load_bundle
-    from ..devices import choose_device
-    from ..progress import PhaseClock
-
-    clock = PhaseClock("load", 1, console.progress)
-    bundle = load_bundle(model, choose_device(device))
-    clock.report(1)
-    return bundle
 
 
 def _repeat(arguments: argparse.Namespace, volume: Path, recipes: list[Path], console: Console) -> None:
@@ -197,9 +188,8 @@ def _write(result: Result, path: Path, recipe: Path | None, console: Console, wa
         if recipe:
             text = result.recipe.to_json() + "\n"
             write_atomically(recipe, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    memory = result.peak_memory_bytes / 2**30
     console.note(
         f"Seed {result.recipe.seed}, {result.recipe.sampler}, {result.recipe.steps} steps, "
-        f"{result.timings_s['total']:.1f} s, {memory:.1f} GB at most."
+        f"{result.timings_s['total']:.1f} s, {in_words(result.peak_memory_bytes)} of memory at most."
     )
     console.result(path)

@@ -15,14 +15,15 @@ _USABLE_SHARE = 0.9
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
-def budget_bytes(device: torch.device, limit: int | None = None) -> int:
+def budget_bytes(device: torch.device, limit: int | None = None, returnable: int = 0) -> int:
     """Bytes that a run may take in addition to what this process holds on the device; never below 0.
 
-    `limit` bounds what the process holds in all: on the CPU its resident memory, on CUDA its tensors.
+    `limit` bounds what the process holds in all: on the CPU its resident memory, on CUDA its tensors. `returnable` of
+    what it holds now would be given back for the run.
     """
-    allowed = int(free_bytes(device) * _USABLE_SHARE)
+    allowed = int((free_bytes(device) + returnable) * _USABLE_SHARE)
     if limit is not None:
-        allowed = min(allowed, limit - held_bytes(device))
+        allowed = min(allowed, limit - held_bytes(device) + returnable)
     return max(allowed, 0)
 
 

@@ -12,8 +12,10 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ..condition_channels import condition_channels
+from ..devices import choose_device
 from ..errors import InputError, InsufficientMemoryError
-from .free import budget_bytes
+from .free import budget_bytes, held_bytes
+from .level_tiles import choose_by_level
 from .sizes import in_words
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from ..bundles.description import ModelDescription
     from ..networks.tiling import Layout, Size
     from ..recipe import Recipe
+    from .level_tiles import LevelDecoding
+
+PLAIN, BY_LEVEL = "decode", "decode_by_level"
+"""Under which of these a recipe records the tile of its decoding."""
 
 SMALLEST_TILE = 4
 """Latent voxels along an axis below which a tile is mostly halo."""
@@ -32,6 +38,8 @@ _LATENTS_OF_A_CHAIN = 8
 _LOADING = 1.5
 # Buffers of threads and libraries, which do not grow with the volume.
 _FIXED_BYTES = 100 * 10**6
+# A limit that a message advises is rounded up to whole steps.
+_LIMIT_STEP = 10**8
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,9 @@ class MemoryPlan:
     embedding            masks and the condition embedding; denoising; decoding: each phase beside the weights
     condition_tile       latent voxels (i, j, k) of one tile of the embedding, None without control
     decode_tile          latent voxels (i, j, k) of one tile of the decoding
+    by_level             whether each level of the decoder goes through its tiles by itself
     free                 what the run may take; `limit` is the user's, or None
+    held                 what the process holds already and the limit counts as well; 0 without a limit
     """
 
     device: str
@@ -55,15 +65,22 @@ class MemoryPlan:
     decode_tile: Size
     free: int
     limit: int | None = None
+    held: int = 0
+    by_level: bool = False
 
     @property
     def needed(self) -> int:
         """Peak over the whole run."""
         return self.weights + max(self.loading, self.embedding, self.denoising, self.decoding)
 
+    @property
+    def fits(self) -> bool:
+        """Whether the run needs no more than it may take."""
+        return self.needed <= self.free
+
     def require_enough(self) -> None:
         """Raise `InsufficientMemoryError` with what is needed and what is free."""
-        if self.needed <= self.free:
+        if self.fits:
             return
         phases = {name: getattr(self, name) for name in ("loading", "embedding", "denoising", "decoding")}
         largest = max(phases, key=phases.get)
@@ -76,13 +93,21 @@ class MemoryPlan:
     def free_in_words(self) -> str:
         """What is free, and why when the user's limit is the reason."""
         words = f"{in_words(self.free)} are free"
-        return words if self.limit is None else f"{words} (memory limit {in_words(self.limit)})"
+        if self.limit is None:
+            return words
+        return (
+            f"{words} (memory limit {in_words(self.limit)}, the program itself holds {in_words(self.held)})"
+        )
 
     @property
     def way_out(self) -> str:
-        """What the user can do."""
-        raise_limit = "" if self.limit is None else "raise the memory limit, "
-        return f"{raise_limit}close other programs, or choose another device or a model with a smaller grid"
+        """What the user can do; where the limit is in the way and not the machine, which limit would do."""
+        way = "close other programs"
+        if self.limit is not None and self.limit - self.held <= self.free:
+            # What a program holds differs a little from one start to the next.
+            enough = math.ceil((self.held + self.needed) / _LIMIT_STEP + 0.5) * _LIMIT_STEP
+            way = f"raise the memory limit to {in_words(enough)} or more"
+        return f"{way}, or choose another device or a model with a smaller grid"
 
 
 def plan_run(
@@ -93,12 +118,14 @@ def plan_run(
     loaded: bool,
     limit: int | None = None,
     free: int | None = None,
+    returnable: int = 0,
 ) -> MemoryPlan:
     """Plan the memory of `recipe` on `device` before anything is loaded; see `MemoryPlan.require_enough`.
 
     The tiles are those that the recipe records, where they fit, else the ones with the least to compute that fit into
     what is free; the smallest ones where none fit. `loaded` says that the networks are on the device already.
-    `free` (bytes) plans with that much instead of looking: for a device that is not in this machine.
+    `free` (bytes) plans with that much instead of looking: for a device that is not in this machine. `returnable`
+    bytes that the process holds would be given back if the run needs them.
 
     Raises `InputError` for a recorded tiling that is none.
     """
@@ -110,8 +137,11 @@ def plan_run(
         recipe.precision,
         recipe.control_scale,
     )
+    # On the CPU beside a GPU; what a machine that is not this one has there is not known.
+    cpu_free = budget_bytes(choose_device("cpu")) if device.type != "cpu" and free is None else math.inf
     # Only now: the libraries that the accounting loads are part of what the process holds.
-    free = budget_bytes(device, limit) if free is None else free
+    free = budget_bytes(device, limit, returnable) if free is None else free
+    held = 0 if limit is None else max(held_bytes(device) - returnable, 0)
     weights = 0 if loaded else costs.weights
     recorded = recorded_tiles(recipe.tiling)
     left = free - weights
@@ -120,11 +150,25 @@ def plan_run(
         condition_tile, embedding = choose_tile(
             costs.condition_layout, costs.embedding, left, recorded.get("condition")
         )
-    decode_tile, decoding = choose_tile(costs.latent_layout, costs.decoding, left, recorded.get("decode"))
+    decode_tile, by_level, decoding = _choose_decoding(costs, left, cpu_free, recorded)
     return MemoryPlan(
         str(device), weights, 0 if loaded else costs.loading, embedding, costs.denoising, decoding,
-        condition_tile, decode_tile, free, limit,
+        condition_tile, decode_tile, free, limit, held, by_level,
     )  # fmt: skip
+
+
+def _choose_decoding(
+    costs: _Costs, free: int, cpu_free: float, recorded: dict[str, Size]
+) -> tuple[Size, bool, int]:
+    """(tile, whether level by level, bytes): plain tiles, unless going by level fits as well and computes less."""
+    wanted, levels = recorded.get(PLAIN), costs.levels
+    tile, needed = choose_tile(costs.latent_layout, costs.decoding, free, wanted)
+    if levels is not None and tile != wanted and levels.cpu_bytes <= cpu_free:
+        plain = replace(costs.latent_layout, tile=tile), needed
+        found = choose_by_level(levels, free, plain, SMALLEST_TILE, recorded.get(BY_LEVEL))
+        if found is not None:
+            return found[0], True, found[1]
+    return tile, False, needed
 
 
 def choose_tile(
@@ -257,7 +301,7 @@ class _Costs:
         self.latent_shape = (1, self.channels, *size)
         self.latent_layout = decoding_layout(self.autoencoder, size, None)
         self.condition_layout = None if self.control is None else condition_layout(self.control, size, None)
-        bytes_of = {name: _stored_bytes(network) for name, network in networks.items()}
+        bytes_of = {name: stored_bytes(network) for name, network in networks.items()}
         self.weights = sum(bytes_of.values())
         self.loading = int(_LOADING * max(bytes_of.values()))
 
@@ -307,16 +351,31 @@ class _Costs:
         """Peak of decoding a tile of `size` cells with its halo, in float32 whatever the precision of the chain."""
         import torch
 
-        from ..networks.quantizer import search_bytes
-
         def decode():
             return self.autoencoder.decode(torch.empty(1, self.channels, *size, device="meta"))
 
-        # The latent, its scaled and its flattened copy, the codes' numbers; on a CPU the image and its HU as well.
+        return self._peak(decode, "float32") + self._beside_decoding
+
+    @property
+    def _beside_decoding(self) -> int:
+        """The latent, its scaled and its flattened copy, the codes' numbers; on a CPU the image and its HU as well."""
+        from ..networks.quantizer import search_bytes
+
         distances = search_bytes(self.autoencoder.codebook.chunk_bytes, self._device_type)
         search = 3 * self.latent + 2 * self.latent // self.channels + distances
         image = (4 + 2) * math.prod(self.grid) if self._device_type == "cpu" else 0
-        return self._peak(decode, "float32") + search + image + _FIXED_BYTES
+        return search + image + _FIXED_BYTES
+
+    @functools.cached_property
+    def levels(self) -> LevelDecoding | None:
+        """Decoding level by level, where the decoder can."""
+        from ..networks.level_decoding import decodes_by_level
+        from .level_tiles import LevelDecoding
+
+        if not decodes_by_level(self.autoencoder):
+            return None
+        size = self.latent_layout.size
+        return LevelDecoding(self.autoencoder, size, self._device_type, self._beside_decoding)
 
     def _peak(self, run: Callable[[], Any], precision: str) -> int:
         from .accounting import peak_bytes
@@ -324,7 +383,7 @@ class _Costs:
         return peak_bytes(run, self._device_type, precision)
 
 
-def _stored_bytes(network: Any) -> int:
+def stored_bytes(network: Any) -> int:
     """Bytes of a network's weights and buffers."""
     tensors = [*network.parameters(), *network.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
