@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.engine_clients import box_conditions
 from support.tiny_bundle import write_tiny_bundle
 from support.wide_range_bundle import write_wide_range_bundle
 
@@ -205,6 +208,8 @@ def test_a_phantom_can_be_synthesized_and_checked(capsys, tmp_path, model):
     assert dice["body"] > 0.9 and dice["lung"] > 0.85
     assert report["segmenter"] == "hu-rules" and "aorta" in dice
     assert "<svg" in (page := (tmp_path / "check.html").read_text()) or "data:image/png" in page
+    words += ["--overwrite", "--found", drawn, "--real", ct]
+    one_line(capsys, run("check", *words), 2, "there is no ceiling; give --segmenter NAME instead")
 
 
 def test_checking_a_synthetic_volume_takes_the_conditions_of_its_recipe(
@@ -335,6 +340,29 @@ def test_the_readmes_import_is_understood_and_asks_for_its_files(capsys, reposit
     for words, said in zip(commands, wanted, strict=True):
         one_line(capsys, main(words), 2, said)
     assert not any(tmp_path.iterdir())
+
+
+def test_the_readmes_python_runs_as_written(tmp_path, repository, monkeypatch):
+    """All but the engine process, which other tests start; tiny models stand in for bundled and imported one."""
+    text = (repository / "README.md").read_text(encoding="utf-8").partition("**In plain Python:**")[2]
+    blocks = re.findall(r"(?:^ {4}.*\n|^\n)+", text.partition("\n## ")[0], re.MULTILINE)
+    blocks = [
+        block for block in map(textwrap.dedent, blocks) if block.strip() and "EngineClient" not in block
+    ]
+    assert len(blocks) == 2
+    for name in (BUNDLED_MODEL, "my-ct"):
+        write_tiny_bundle(tmp_path / "resources" / "Models", model_id=name)
+    shutil.copy(repository / "Resources" / "vocabulary.json", tmp_path / "resources")
+    monkeypatch.setenv("MEDLORD_RESOURCES", str(tmp_path / "resources"))
+    monkeypatch.chdir(tmp_path)
+    given = box_conditions()
+    for name, mask in given.masks.items():
+        save_volume(Volume(mask, given.grid), f"{name}.nii.gz")
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    assert np.array_equal(names["again"].volume.array, load_volume("ct.nii.gz").array)
+    assert names["steered"].recipe.model == "my-ct" and names["free"].recipe.conditions == {}
 
 
 def test_the_bundled_model_is_measured(capsys, tmp_path):

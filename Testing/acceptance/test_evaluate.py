@@ -97,6 +97,67 @@ def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_autoencoder_is_measured_on_real_volumes(folder, tiny_model, tmp_path, capsys):
+    out, html = tmp_path / "autoencoder.json", tmp_path / "autoencoder.html"
+    words = ["evaluate", "--real", str(folder / "real"), "--autoencoder", tiny_model, "--device", "cpu"]
+    words += ["--out", str(out)]
+    assert main([*words, "--windows", "lung", "--html", str(html)]) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [str(out), str(html)]
+    assert "3 CT through the autoencoder of tiny" in said.err and "--features FILE" in said.err
+    data = json.loads(out.read_text())
+    assert data["count"] == 3 and set(data["spreads"]) == {"model", "lung"} and data["features"] is None
+    assert f"PSNR, dB {data['spreads']['model']['psnr_db']['median']:.2f} (" in said.err
+    features = ["--features", str(folder / "ResNet50.pt"), "--slices", "1", "--pixel-mm", "7", "--overwrite"]
+    assert main([*words, *features]) == 0
+    data = json.loads(out.read_text())
+    assert data["features"]["layers"] == ["layer1", "layer2", "layer3", "layer4"]
+    assert data["spreads"]["model"]["lpips"]["median"] > 0
+    capsys.readouterr()
+    for reason, more in (
+        ("--segmenter has no effect on the evaluation of an autoencoder", ["--segmenter", "hu-rules"]),
+        ("no model 'none'", ["--autoencoder", "none", "--overwrite"]),
+        ("not allowed with argument --autoencoder", ["--synthetic", "here"]),
+    ):
+        assert main([*words, *more]) == 2
+        assert reason in capsys.readouterr().err
+    assert main(["evaluate", "--autoencoder", tiny_model, "--out", str(tmp_path / "x.json")]) == 2
+    assert "No real CT were given" in capsys.readouterr().err
+
+
+def test_reports_of_checks_become_a_table(folder, tmp_path, capsys):
+    body = np.zeros(GRID.shape, np.uint8)
+    body[5:35, 6:30, 2:32] = 1
+    save_volume(Volume(body, GRID), tmp_path / "body.nrrd")
+    for number in range(2):
+        words = [
+            "--ct",
+            str(folder / "synthetic" / f"{number}.nrrd"),
+            "--condition",
+            f"body={tmp_path / 'body.nrrd'}",
+        ]
+        words += [
+            "--real",
+            str(folder / "real" / f"{number}.nrrd"),
+            "--out",
+            str(tmp_path / f"check{number}.json"),
+        ]
+        assert main(["check", *words]) == 0
+    capsys.readouterr()
+    out, html = tmp_path / "table.json", tmp_path / "table.html"
+    words = ["evaluate", "--checks", str(tmp_path / "check*.json"), "--out", str(out), "--html", str(html)]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [str(out), str(html)]
+    row = json.loads(out.read_text())["structures"]["body"]
+    dices = [json.loads((tmp_path / f"check{n}.json").read_text())["structures"][0]["dice"] for n in range(2)]
+    assert row["count"] == 2 and row["measures"]["dice"]["median"] == pytest.approx(np.mean(dices))
+    assert row["ceilings"]["dice"]["count"] == 2 and "Ceiling" in html.read_text()
+    assert f"N 2  Dice {np.mean(dices):.3f} (" in said.err
+    assert main([*words, "--overwrite", "--real", "here"]) == 2
+    assert "--real has no effect on reports" in capsys.readouterr().err
+
+
 def test_a_ct_is_segmented(folder, tmp_path, capsys):
     ct, out = str(folder / "real" / "0.nrrd"), tmp_path / "found.seg.nrrd"
     assert main(["segment", "--ct", ct, "--out", str(out)]) == 0

@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Do it; the last lines on stdout are the reports."""
+    from ..evaluation.adherence import masks_in_place
     from ..evaluation.scorecard import check_volume
+    from ..recipe import Recipe
     from ..volume_files import load_volume
     from ..volumes import require_ct
 
@@ -70,11 +72,13 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     segmenter = None if arguments.found else named_segmenter(arguments.segmenter or "hu-rules", arguments)
     volume = load_volume(arguments.ct)
     require_ct(volume, "The volume to check")
+    if volume.recipe is not None:
+        # What the check takes from it, model, phase and masks, must be there.
+        Recipe.from_dict(volume.recipe)
     real = load_volume(arguments.real) if arguments.real else None
     conditions = _conditions(arguments, volume, segmenter, console)
     segmenter = segmenter or _existing_segmentation(arguments.found, conditions.names)
-    if not conditions.grid.matches(volume.grid):
-        conditions = conditions.resampled(volume.grid)
+    conditions = masks_in_place(conditions, volume.grid)
     reference = _reference(arguments.reference, volume, segmenter.name)
     with console.interruptible():
         card, found = check_volume(
@@ -109,6 +113,11 @@ def _check_arguments(arguments: argparse.Namespace) -> list[Path]:
         raise InputError(
             f"--found is a segmentation that exists already, so --segmenter {arguments.segmenter} has nothing to find; "
             "give one of both."
+        )
+    if arguments.found and arguments.real:
+        raise InputError(
+            "--found says nothing about the CT of --real, so there is no ceiling; give --segmenter NAME instead of "
+            "--found, or leave --real away."
         )
     if arguments.segmenter == "labelmap" and not arguments.found:
         raise InputError("The segmenter labelmap needs a segmentation of the CT; add --found FILE.")
@@ -209,6 +218,7 @@ def _say(card: Scorecard, console: Console) -> None:
             )
     for finding in card.findings:
         console.note(f"{finding.level:6s} {finding.reason}")
+    console.note(card.scope)
     console.note(f"Verdict: {card.level}. Adherence is not clinical validity.")
 
 

@@ -1,4 +1,4 @@
-"""medlord evaluate: a set of synthetic volumes against a set of real ones."""
+"""medlord evaluate: a set of synthetic volumes against real ones, or what an autoencoder loses of real ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, WeightsError
-from .outputs import all_or_nothing, check_outputs
+from . import evaluate_autoencoder, evaluate_checks
+from .outputs import all_or_nothing, json_and_page, write_json_and_page
 from .segmenter_options import SEGMENTER_HELP, add_segmenter_arguments, named_segmenter
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from ..evaluation.sets.features import FeatureSettings
     from .console import Console
 
-SUMMARY = "compare a set of synthetic CT with a set of real ones: 2.5D FID, KID, sizes and HU of regions"
+SUMMARY = (
+    "compare a set of synthetic CT with a set of real ones: 2.5D FID, KID, sizes and HU of regions; or a model's "
+    "autoencoder: PSNR, MS-SSIM, LPIPS; or sum up reports of check"
+)
+_SLICES, _PIXEL_MM = 32, 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Compares two sets of CT. With --features: Frechet distance (FID) and kernel distance (KID) of the features of "
         "slices in three planes and several windows, with an interval over volumes and the distance of real volumes "
-        "from each other (floor). With --segmenter: distributions of sizes and HU of regions. What was computed of a "
-        "volume is kept, so the same command goes on where it was stopped."
+        "from each other (floor). With --segmenter: distributions of sizes and HU of regions. With --autoencoder "
+        "instead of --synthetic: the real CT are encoded, quantised and decoded by a model and compared with what went "
+        "in, by PSNR and 3D MS-SSIM and, with --features, 2.5D LPIPS. With --checks: reports of medlord check become a "
+        "table of Dice, distances and volumes per condition, median and quartiles. What was computed of a volume is "
+        "kept, so the same command goes on where it was stopped."
     )
-    for name in ("real", "synthetic"):
-        parser.add_argument(
-            f"--{name}", required=True, metavar="DIR|GLOB", help=f"folder or quoted pattern of the {name} CT"
-        )
+    parser.add_argument("--real", metavar="DIR|GLOB", help="folder or quoted pattern of the real CT")
+    against = parser.add_mutually_exclusive_group(required=True)
+    against.add_argument(
+        "--synthetic", metavar="DIR|GLOB", help="folder or quoted pattern of the synthetic CT"
+    )
+    against.add_argument(
+        "--autoencoder", metavar="ID|DIR", help="the model whose autoencoder the real CT go through"
+    )
+    against.add_argument(
+        "--checks",
+        metavar="GLOB",
+        help="quoted pattern of reports of medlord check (.json), instead of --real",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="numbers to write (.json)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also a page with tables and plots (.html)")
     parser.add_argument(
@@ -38,19 +55,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--segmenter", metavar="NAME", help=f"compare regions too, found by {SEGMENTER_HELP}")
     parser.add_argument(
-        "--windows", metavar="NAMES", help="some of wide, lung, vessel, soft-tissue, bone; with commas (all)"
+        "--windows", metavar="NAMES",
+        help="some of wide, lung, vessel, soft-tissue, bone; with commas (all; with --autoencoder none beside the "
+        "model's own)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--slices", type=int, default=_SLICES, metavar="N",
+        help=f"slices per plane and volume, at most ({_SLICES})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pixel-mm", type=float, default=_PIXEL_MM, metavar="X", help=f"width of a pixel ({_PIXEL_MM})"
     )
     parser.add_argument(
-        "--slices", type=int, default=32, metavar="N", help="slices per plane and volume, at most (32)"
+        "--bootstrap", type=int, metavar="N", help="replicates for the intervals (50; 0: none)"
     )
-    parser.add_argument("--pixel-mm", type=float, default=1.0, metavar="X", help="width of a pixel (1.0)")
-    parser.add_argument(
-        "--bootstrap", type=int, default=50, metavar="N", help="replicates for the intervals (50; 0: none)"
-    )
-    parser.add_argument(
-        "--splits", type=int, default=5, metavar="N", help="splits for the floor (5; 0: none)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of bootstrap and splits (0)")
+    parser.add_argument("--splits", type=int, metavar="N", help="splits for the floor (5; 0: none)")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of bootstrap and splits (0)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="folder of what is kept (beside the output, NAME.work)"
@@ -61,12 +81,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Do it; the last lines on stdout are the files."""
+    if arguments.checks:
+        evaluate_checks.run(arguments, console)
+        return
+    if not arguments.real:
+        raise InputError("No real CT were given; add --real DIR or a quoted pattern.")
+    if arguments.autoencoder:
+        evaluate_autoencoder.run(arguments, console)
+        return
     outputs = _check_arguments(arguments)
     from ..evaluation.sets.evaluation import EvaluationSettings, evaluate_sets
     from ..evaluation.sets.extractors import load_radimagenet
+    from ..evaluation.sets.page import render_evaluation_page
     from ..evaluation.sets.store import volume_files_of
 
-    settings = EvaluationSettings(arguments.bootstrap, arguments.splits, arguments.seed)
+    given = {"replicates": arguments.bootstrap, "splits": arguments.splits, "seed": arguments.seed}
+    settings = EvaluationSettings(**{name: value for name, value in given.items() if value is not None})
     feature_settings = _feature_settings(arguments)
     real, synthetic = (
         volume_files_of(arguments.real, "real"),
@@ -87,7 +117,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
             cancel=console.cancel,
         )
     with all_or_nothing(outputs):
-        _write(arguments, result)
+        write_json_and_page(arguments, result.to_dict(), lambda: render_evaluation_page(result))
     _say(result, console)
     for path in outputs:
         console.result(path)
@@ -95,9 +125,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
 def _check_arguments(arguments: argparse.Namespace) -> list[Path]:
     """The output files, after all that can be said without reading a file has been said."""
-    for path, ending in ((arguments.out, ".json"), (arguments.html, ".html")):
-        if path and path.suffix.lower() != ending:
-            raise InputError(f"{path.name} has the wrong ending; use {ending}.")
+    outputs = json_and_page(arguments)
     if not arguments.features and not arguments.segmenter:
         from ..evaluation.sets.extractors import WHERE_TO_GET
 
@@ -105,8 +133,6 @@ def _check_arguments(arguments: argparse.Namespace) -> list[Path]:
             "FID needs the weights of a feature extractor: --features FILE. "
             f"{WHERE_TO_GET}. Sizes and HU of regions need none: --segmenter hu-rules."
         )
-    outputs = [path for path in (arguments.out, arguments.html) if path]
-    check_outputs(outputs, arguments.overwrite)
     return outputs
 
 
@@ -114,28 +140,8 @@ def _feature_settings(arguments: argparse.Namespace) -> FeatureSettings:
     from ..evaluation.sets.features import FeatureSettings
     from ..evaluation.sets.slices import WINDOWS
 
-    windows = WINDOWS
-    if arguments.windows:
-        names = [name.strip().replace("-", " ") for name in arguments.windows.split(",")]
-        unknown = [name for name in names if name not in WINDOWS]
-        if unknown:
-            known = ", ".join(name.replace(" ", "-") for name in WINDOWS)
-            raise InputError(f"There is no window '{unknown[0]}'; choose some of {known}.")
-        windows = {name: WINDOWS[name] for name in names}
+    windows = evaluate_autoencoder.named_windows(arguments.windows) or WINDOWS
     return FeatureSettings(arguments.slices, arguments.pixel_mm, windows)
-
-
-def _write(arguments: argparse.Namespace, result: SetEvaluation) -> None:
-    import json
-
-    from ..evaluation.sets.page import render_evaluation_page
-    from ..volume_files import write_atomically
-
-    text = json.dumps(result.to_dict(), indent=2) + "\n"
-    write_atomically(arguments.out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    if arguments.html:
-        page = render_evaluation_page(result)
-        write_atomically(arguments.html, lambda temporary: temporary.write_text(page, encoding="utf-8"))
 
 
 def _say(result: SetEvaluation, console: Console) -> None:

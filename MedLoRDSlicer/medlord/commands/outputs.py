@@ -1,8 +1,10 @@
-"""Checks of output files before any work begins."""
+"""Output files: checks before any work begins, and writing all of them or none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +23,34 @@ def check_outputs(paths: Iterable[Path], overwrite: bool) -> None:
             raise InputError(f"{path} is a folder; name a file in it.")
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists already; choose another name or give --overwrite.")
+
+
+def json_and_page(arguments: argparse.Namespace) -> list[Path]:
+    """The files of --out (.json) and, where given, --html; raises `InputError` unless they can be written."""
+    for path, ending in ((arguments.out, ".json"), (arguments.html, ".html")):
+        if path and path.suffix.lower() != ending:
+            raise InputError(f"{path.name} has the wrong ending; use {ending}.")
+    outputs = [path for path in (arguments.out, arguments.html) if path]
+    check_outputs(outputs, arguments.overwrite)
+    return outputs
+
+
+def write_json_and_page(arguments: argparse.Namespace, content: dict, page: Callable[[], str]) -> None:
+    """Write both files; `page` makes the HTML where it is asked for."""
+    from ..volume_files import write_atomically
+
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(arguments.out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    if arguments.html:
+        html = page()
+        write_atomically(arguments.html, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+
+
+def refuse_options(arguments: argparse.Namespace, names: Iterable[str], what: str) -> None:
+    """Raise `InputError` for the first of the options `names` that was given: it has no effect on `what`."""
+    for name in names:
+        if getattr(arguments, name) not in (None, False):
+            raise InputError(f"--{name.replace('_', '-')} has no effect on {what}; leave it away.")
 
 
 @contextmanager

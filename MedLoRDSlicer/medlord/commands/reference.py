@@ -40,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     build.add_argument(
         "--attributes", type=Path, metavar="FILE",
-        help="CSV with the column 'file' and one per attribute, such as contrast_phase",
+        help="CSV with the column 'file' and one per attribute, such as contrast_phase; the attributes are written "
+        "into the reference, names of files are not",
+    )  # fmt: skip
+    build.add_argument(
+        "--work", type=Path, metavar="DIR",
+        help="folder of what is kept: the same command goes on where it was stopped (beside the output, NAME.work)",
     )  # fmt: skip
     _add_output(build, "reference to write (.json)")
     add_segmenter_arguments(build)
@@ -71,6 +76,7 @@ def _add_output(parser: argparse.ArgumentParser, what: str) -> None:
 def _build(arguments: argparse.Namespace, console: Console) -> None:
     from ..evaluation.reference import save_reference
     from ..evaluation.reference_build import build_reference, files_matching, read_attributes
+    from ..evaluation.verdicts import SMALLEST_REFERENCE
 
     _check_ending(arguments.out, ".json")
     check_outputs([arguments.out], arguments.overwrite)
@@ -86,17 +92,22 @@ def _build(arguments: argparse.Namespace, console: Console) -> None:
             population=arguments.population,
             segmentations=found,
             attributes=attributes,
+            work=arguments.work or arguments.out.with_suffix(".work"),
             progress=console.progress,
             cancel=console.cancel,
         )
     save_reference(reference, arguments.out)
     console.note(f"{reference.count} volumes, structures {', '.join(reference.structures)}.")
+    if reference.count < SMALLEST_REFERENCE:
+        console.note(
+            f"Note: fewer than {SMALLEST_REFERENCE} volumes do not say what is unusual; a check will not judge by them."
+        )
     console.result(arguments.out)
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> None:
     from ..evaluation.reference import find_reference, load_reference
-    from ..evaluation.reference_check import compare_sets
+    from ..evaluation.reference_check import compare_sets, set_warnings
     from ..evaluation.set_page import render_set_page
     from ..volume_files import write_atomically
 
@@ -107,21 +118,33 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
     check_outputs(outputs, arguments.overwrite)
     made = load_reference(arguments.set)
     reference = find_reference(arguments.reference, made.segmenter)
-    rows = compare_sets(made, reference)
+    rows, warnings = compare_sets(made, reference), set_warnings(made, reference)
+    if not rows:
+        raise InputError(
+            f"{made.name} ({', '.join(made.structures)}) and {reference.name} ({', '.join(reference.structures)}) have "
+            "no structure in common; measure both with the same segmenter and structures."
+        )
     data = {
         "format": "medlord-set-comparison",
         "version": 1,
         "set": {"name": made.name, "population": made.population, "count": made.count},
         "reference": {"name": reference.name, "population": reference.population, "count": reference.count},
-        "segmenter": {"name": made.segmenter, "version": made.segmenter_version},
+        "segmenter": {
+            "name": made.segmenter,
+            "version": made.segmenter_version,
+            "version_of_reference": reference.segmenter_version,
+        },
         "rows": [row.to_dict() for row in rows],
+        "warnings": warnings,
     }
     text = json.dumps(data, indent=2) + "\n"
     with all_or_nothing(outputs):
         write_atomically(arguments.out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         if arguments.html:
-            page = render_set_page(made, reference, rows)
+            page = render_set_page(made, reference, rows, warnings)
             write_atomically(arguments.html, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    for text in warnings:
+        console.note(f"Note: {text}")
     for path in outputs:
         console.result(path)
 

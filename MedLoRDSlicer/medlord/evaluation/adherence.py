@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..conditions import Conditions
+from ..errors import InputError
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
-from ..volumes import Volume, require_ct, resample_volume
+from ..volumes import Grid, Volume, require_ct, resample_volume
 from .bright_tissue import BRIGHT_HU
 from .hu_samples import inner_part, mean_hu, psnr_db, summarize_hu
-from .segmenters import Segmenter, find_segmenter
+from .segmenters import Labelmap, Segmenter, find_segmenter
 from .surfaces import SURFACE_TOLERANCE_MM, compare_masks, dice
 from .worst_slices import WorstSlice, centre_ras_mm, worst_axial_slice
 
@@ -55,6 +56,7 @@ LUNG_LOBES = (
 
 
 NOT_FOUND_ALONE = "The segmenter does not find this structure on its own; only HU is measured."
+NOT_IN_SEGMENTATION = "The segmentation of the CT has no such structure; only HU is measured."
 _WHAT_IT_IS = {
     "blood_pool": "All drawn chambers and great vessels together, against contrast-filled blood.",
 }
@@ -119,14 +121,14 @@ class Adherence:
         """What each number measures and against what, in words: column name to sentence."""
         texts = {
             "dice": f"Overlap (0 to 1) of the drawn mask with what the segmenter {self.segmenter} finds in the "
-            "synthetic CT. 1 means the same voxels. Errors of the segmenter lower it too.",
+            "CT. 1 means the same voxels. Errors of the segmenter lower it too.",
             "hd95_mm": "95 % Hausdorff distance: 95 of 100 surface voxels of either mask lie at most this far from "
             "the surface of the other one (the larger of the two directions). Where the border of the volume cuts a "
             "structure, it has a surface too.",
             "surface_dice": f"Share (0 to 1) of both surfaces that lies within {self.tolerance_mm:g} mm of the other.",
-            "drawn_ml": "Volume of the mask that was drawn, on the grid of the synthetic CT.",
-            "found_ml": f"Volume of the structure that {self.segmenter} finds in the synthetic CT.",
-            "mean_hu": "Mean and standard deviation of the synthetic CT inside the drawn mask, a few millimetres "
+            "drawn_ml": "Volume of the mask that was drawn, on the grid of the CT.",
+            "found_ml": f"Volume of the structure that {self.segmenter} finds in the CT.",
+            "mean_hu": "Mean and standard deviation of the CT inside the drawn mask, a few millimetres "
             "away from its surface so that partial volume does not count.",
         }
         if self.has_reference:
@@ -168,28 +170,31 @@ def adherence(
     chambers and great vessels, a row `blood_pool` compares their union with the contrast-filled blood; a result of the
     `contrast_phase` (default: what its recipe says) `native` or `venous` has too little contrast for that, and so has
     one of an unknown phase whose blood is too dark.
-    Raises `InputError` for an unknown segmenter, empty conditions or values that are no CT.
+    Raises `InputError` for an unknown segmenter, empty conditions, values that are no CT, a `reference` that lies
+    elsewhere, and one beside a segmentation that exists already, which has no ceiling.
     """
-    conditions.require_content()
     segmenter = find_segmenter(segmenter)
+    is_given = isinstance(segmenter, Labelmap)
+    if is_given and reference is not None:
+        raise InputError(
+            "A segmentation of the CT that exists already says nothing about a real CT, so it has no ceiling; give a "
+            "segmenter that can look at both, or no real CT."
+        )
     require_ct(result_volume, "The synthetic volume")
-    if not conditions.grid.matches(result_volume.grid):
-        conditions = conditions.resampled(result_volume.grid)
-        conditions.require_content()
+    conditions = masks_in_place(conditions, result_volume.grid)
     drawn = drawn_structures(conditions, segmenter.structures)
     wanted = [name for name in segmenter.structures if name in drawn]
     found = found or segmenter.segment(result_volume, wanted, progress, cancel)
     ceiling = None
     if reference is not None:
-        require_ct(reference, "The reference CT")
-        reference = resample_volume(reference, result_volume.grid)
+        reference = _in_place(reference, result_volume.grid)
         ceiling = segmenter.segment(reference, wanted, progress, cancel)
     phase = contrast_phase or phase_of(result_volume)
     clock, rows = PhaseClock("compare", len(drawn), progress), []
     for name, mask in drawn.items():
         raise_if_cancelled(cancel, "the comparison of the masks")
         row = _with_hu(name, mask, result_volume, reference)
-        hindrance = "" if name in found else NOT_FOUND_ALONE
+        hindrance = "" if name in found else NOT_IN_SEGMENTATION if is_given else NOT_FOUND_ALONE
         if name == "blood_pool":
             hindrance = hindrance or _lack_of_contrast(phase, row["median_hu"])
         if not hindrance:
@@ -198,6 +203,32 @@ def adherence(
         rows.append(StructureAdherence(note=hindrance or _WHAT_IT_IS.get(name, ""), **row))
         clock.report(len(rows), message=name)
     return Adherence(segmenter.name, tuple(rows), reference is not None, tolerance_mm)
+
+
+def masks_in_place(conditions: Conditions, grid: Grid) -> Conditions:
+    """The masks on the grid of a CT; raises `InputError` for empty masks and for masks that lie elsewhere."""
+    conditions.require_content()
+    if conditions.grid.matches(grid):
+        return conditions
+    placed = conditions.resampled(grid)
+    if not any(mask.any() for mask in placed.masks.values()):
+        raise InputError(
+            "No voxel of the masks lies within the CT: they belong to another one, or either was moved; give the masks "
+            "that were drawn for this CT."
+        )
+    return placed
+
+
+def _in_place(reference: Volume, grid: Grid) -> Volume:
+    """The real CT on the grid of the result; raises `InputError` where nothing of it lies there."""
+    require_ct(reference, "The reference CT")
+    placed = resample_volume(reference, grid)
+    if float(placed.array.max()) < -200:
+        raise InputError(
+            "The reference CT shows only air where the synthetic volume lies, so both are not of one place; give the "
+            "CT that belongs to the masks."
+        )
+    return placed
 
 
 def drawn_structures(conditions: Conditions, found_names: tuple[str, ...]) -> dict[str, np.ndarray]:

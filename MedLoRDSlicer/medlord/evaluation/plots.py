@@ -30,13 +30,18 @@ class ViolinPanel:
 
 @dataclass(frozen=True)
 class IntervalPoint:
-    """One line of `interval_plot`: a value, its interval (None: unknown) and its floor (None: there is none)."""
+    """One line of `interval_plot`: a value and its interval (None: unknown), and what it is to be compared with.
+
+    `floor` is the value of real against real for sets of half the size, `at_floor` that of sets as small (None: there
+    are none): a distance that falls with the size of sets is compared at one size.
+    """
 
     name: str
     value: float
     low: float | None
     high: float | None
     floor: float | None
+    at_floor: float | None = None
 
 
 def violin_plot(panels: Sequence[ViolinPanel]) -> bytes:
@@ -88,7 +93,7 @@ def tissue_plot(rows: Sequence[TissueHu]) -> bytes:
 
 
 def interval_plot(points: Sequence[IntervalPoint], unit: str) -> bytes:
-    """PNG bytes: one line per point with its interval, and a bar from zero to its floor."""
+    """PNG bytes: one line per point with its interval, a bar to its floor, a ring for the value at that size."""
     figure = _figure(7.2, 0.36 * len(points) + 0.9)
     axes = figure.add_subplot()
     for line, point in enumerate(points):
@@ -97,10 +102,14 @@ def interval_plot(points: Sequence[IntervalPoint], unit: str) -> bytes:
         if point.low is not None:
             axes.hlines(line, point.low, point.high, color=_OWN_COLOUR, linewidth=2)
         axes.plot([point.value], [line], "o", markersize=6, color=_OWN_COLOUR)
+        if point.at_floor is not None:
+            axes.plot([point.at_floor], [line], "o", markersize=8, color=_OWN_COLOUR, fillstyle="none")
     axes.set_yticks(range(len(points)), [point.name for point in points])
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{unit} (bar: floor, real against real)", fontsize=8)
+    ringed = any(point.at_floor is not None for point in points)
+    words = ". Compare the ring with the bar: real against real, both at the floor's size" if ringed else ""
+    axes.set_xlabel(f"{unit}{words}", fontsize=8)
     _tidy(axes)
     return _png(figure)
 

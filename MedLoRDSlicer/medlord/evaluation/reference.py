@@ -249,13 +249,19 @@ def _from_dict(data: dict) -> ReferenceDistribution:
     for values in [*numbers, *reference.attributes.values(), reference.extents_mm]:
         if not count or len(values) != count:
             raise ValueError(f"a list has {len(values)} values for {count} volumes")
-    for values in numbers:
-        _known(values)
+    for values in [*numbers, *reference.extents_mm]:
+        _require_finite(values)
     return reference
 
 
 def _known(values: Sequence[float | None]) -> np.ndarray:
     return np.array([value for value in values if value is not None], dtype=np.float64)
+
+
+def _require_finite(values: Sequence[float | None]) -> None:
+    """Among NaN, which JSON readers take, nothing is ever unusual."""
+    if not np.isfinite(_known(values)).all():
+        raise ValueError("a value is not finite")
 
 
 def _rounded(data):

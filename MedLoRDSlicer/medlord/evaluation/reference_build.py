@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from glob import glob
 from pathlib import Path
 
+from ..checksums import sha256_of
 from ..errors import InputError
+from ..output_folders import new_folder
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ..volume_files import load_volume
-from ..volumes import require_ct
+from ..volumes import Volume, require_ct
+from .adherence import phase_of
 from .reference import ReferenceDistribution, collect_reference
 from .segmenters import Labelmap, Segmenter
+from .sets.regional import measure_file
+from .sets.store import SetFile, WorkFolder
 from .volume_measures import VolumeMeasures, measure_volume
 
 
@@ -24,6 +30,7 @@ def build_reference(
     population: str,
     segmentations: Sequence[Path] = (),
     attributes: Mapping[str, Sequence[str]] | None = None,
+    work: Path | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> ReferenceDistribution:
@@ -31,8 +38,10 @@ def build_reference(
 
     `segmentations` are those that exist already, one per CT and in the same order; then `segmenter` is None.
     `attributes` has one value per CT. What the recipe of a synthetic CT says of its contrast phase is taken where
-    `attributes` does not say it for all.
-    Raises `InputError` that names the file for one that is no CT in HU, `CancelledError` when `cancel` answers true.
+    `attributes` does not say it for all. What a segmenter finds of a CT is measured once and kept in the folder `work`
+    where one is given (by hash, without names): a call that was stopped goes on there.
+    Raises `InputError` that names the file for one that is no CT in HU and for a segmentation that lies elsewhere,
+    `CancelledError` when `cancel` answers true.
     """
     if not ct_files:
         raise InputError("No CT was given; a reference needs at least one, better a hundred.")
@@ -47,16 +56,21 @@ def build_reference(
     clock = PhaseClock("reference", len(ct_files), progress)
     measured: list[VolumeMeasures] = []
     phases = []
-    used = segmenter
-    for number, path in enumerate(ct_files):
-        raise_if_cancelled(cancel, f"the measurement of {path.name} ({number + 1} of {len(ct_files)})")
-        volume = load_volume(path)
-        require_ct(volume, path.name)
-        used = segmenter or _existing(segmentations[number])
-        found = used.segment(volume, used.structures, None, cancel)
-        measured.append(measure_volume(volume, found))
-        phases.append(((volume.recipe or {}).get("attributes") or {}).get("contrast_phase"))
-        clock.report(number + 1)
+    with new_folder(Path(work)) if work and segmenter is not None else nullcontext() as folder:
+        for number, path in enumerate(ct_files):
+            raise_if_cancelled(cancel, f"the measurement of {path.name} ({number + 1} of {len(ct_files)})")
+            volume = load_volume(path)
+            require_ct(volume, path.name)
+            if segmenter is None:
+                one = _measured_as_given(volume, path, segmentations[number], measured, cancel)
+            elif folder is not None:
+                one = measure_file(SetFile(path, sha256_of(path)), segmenter, WorkFolder(folder), cancel)
+            else:
+                one = measure_volume(volume, segmenter.segment(volume, segmenter.structures, None, cancel))
+            measured.append(one)
+            phases.append(phase_of(volume))
+            clock.report(number + 1)
+    used = Labelmap if segmenter is None else segmenter
     if "contrast_phase" not in attributes and all(phases):
         attributes["contrast_phase"] = phases
     return collect_reference(
@@ -71,6 +85,8 @@ def build_reference(
 
 def files_matching(pattern: str, what: str) -> list[Path]:
     """The files that match a glob pattern, in the order of their names; raises `InputError` when there is none."""
+    if Path(pattern).is_dir():
+        raise InputError(f"{pattern} is a folder; give a pattern of its files, such as '{pattern}/*.nii.gz'.")
     found = [Path(name) for name in sorted(glob(pattern, recursive=True)) if Path(name).is_file()]
     if not found:
         raise InputError(f"No {what} matches {pattern}; check the pattern and put it in quotation marks.")
@@ -98,6 +114,31 @@ def read_attributes(path: Path, ct_files: Sequence[Path]) -> dict[str, list[str]
             f"{path.name} has no row for {absent[0]} ({len(absent)} of {len(ct_files)} CT lack one)."
         )
     return {column: [table[ct.name][column] or "" for ct in ct_files] for column in columns}
+
+
+def _measured_as_given(
+    volume: Volume,
+    ct_file: Path,
+    segmentation: Path,
+    measured: Sequence[VolumeMeasures],
+    cancel: Cancel | None,
+) -> VolumeMeasures:
+    """Measures of a CT by its segmentation, which has the same structures as those `measured` before.
+
+    Raises `InputError`, with the names of the files, for other structures and for a segmentation that lies elsewhere.
+    """
+    given = _existing(segmentation)
+    try:
+        found = given.segment(volume, given.structures, None, cancel)
+    except InputError as error:
+        raise InputError(f"{ct_file.name}, {segmentation.name}: {error}") from error
+    if measured and list(measured[0].structures) != found.names:
+        other = ", ".join(sorted(set(measured[0].structures) ^ set(found.names)) or ("another order",))
+        raise InputError(
+            f"{segmentation.name} and the segmentations before it do not name the same structures ({other}); name all "
+            "in every file, without voxels where a structure is absent."
+        )
+    return measure_volume(volume, found)
 
 
 def _existing(path: Path) -> Labelmap:

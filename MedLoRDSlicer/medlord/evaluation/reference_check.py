@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +15,12 @@ CENTRAL_SHARE = 0.95
 
 NEAR_ZERO = 0.05
 """A structure is missing when it has less than this share of the reference's median volume and none there has."""
+
+FIELD_OF_VIEW_RATIO = 1.1
+"""Fields of view differ when one is longer than the other by more than this factor along an axis."""
+
+SMALLEST_SET = 20
+"""Sets of fewer volumes say little about a population."""
 
 FAR_OUT = 3.0
 """Far outside: beyond the quartiles by more than so many interquartile ranges (Tukey's far out values, 1977)."""
@@ -49,6 +55,20 @@ class RegionCheck:
     name: str
     measures: dict[str, Placed | None]
     missing: bool
+
+
+@dataclass(frozen=True)
+class UnusualCount:
+    """How many of `measures` of a volume are unusual, and how many of the reference's own volumes.
+
+    Of many measures some lie outside the central 95 % by chance: `own_share` (0 to 1) of the reference's own volumes
+    have at least one, and 95 of 100 have at most `own_limit`.
+    """
+
+    here: int
+    measures: int
+    own_share: float
+    own_limit: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +143,27 @@ def check_regions(
     return rows
 
 
+def count_unusual(
+    regions: Sequence[RegionCheck], scan: Mapping[str, Placed | None], reference: ReferenceDistribution
+) -> UnusualCount:
+    """Count what is unusual in a volume and, by the same limits, in each volume of the reference.
+
+    Of RVR and ml, which say the same, one is counted.
+    """
+    here, own, measures = 0, np.zeros(reference.count, dtype=int), 0
+    pairs = [(scan[name], reference.scan.get(name, ())) for name in scan]
+    for row in regions:
+        names = [name for name in row.measures if name != "ml" or "rvr" not in row.measures]
+        pairs += [(row.measures[name], reference.structures[row.name].get(name, ())) for name in names]
+    for placed, values in pairs:
+        if placed is not None:
+            here, measures = here + placed.unusual, measures + 1
+            numbers = np.array(values, dtype=np.float64)  # None becomes NaN, which lies on no side
+            own += (numbers < placed.low) | (numbers > placed.high)
+    limit = int(np.percentile(own, 100 * CENTRAL_SHARE, method="higher"))
+    return UnusualCount(int(here), measures, float((own > 0).mean()), limit)
+
+
 def near_zero(ml: float | np.ndarray, reference_ml: np.ndarray) -> np.ndarray:
     """Which volumes in ml are at most `NEAR_ZERO` of the reference's median; none where there is no reference."""
     if not len(reference_ml):
@@ -147,6 +188,30 @@ def compare_sets(made: ReferenceDistribution, reference: ReferenceDistribution) 
             ours, theirs = made.values(structure, measure), reference.values(structure, measure)
             rows.append(_compare(structure, measure, ours, theirs, shares))
     return rows
+
+
+def set_warnings(made: ReferenceDistribution, reference: ReferenceDistribution) -> list[str]:
+    """What makes a comparison of two sets say less, in words: fields of view, versions, small numbers."""
+    found = []
+    ours, theirs = (np.median(np.asarray(one.extents_mm, dtype=float), axis=0) for one in (made, reference))
+    if float(np.max(np.maximum(ours / theirs, theirs / ours))) > FIELD_OF_VIEW_RATIO:
+        sizes = [" x ".join(f"{length:.0f}" for length in size) for size in (ours, theirs)]
+        found.append(
+            f"The fields of view differ ({sizes[0]} mm in {made.name}, {sizes[1]} mm in {reference.name}): RVR differ "
+            "with them, and so do ml of what they cut off."
+        )
+    if made.segmenter_version != reference.segmenter_version:
+        found.append(
+            f"{made.name} was measured with version {made.segmenter_version} of {made.segmenter}, {reference.name} "
+            f"with {reference.segmenter_version}: part of the distances is that."
+        )
+    fewest = min(made.count, reference.count)
+    if fewest < SMALLEST_SET:
+        found.append(
+            f"With {fewest} volumes in a set, distances, p values and ratios of variances are mostly chance; give "
+            f"{SMALLEST_SET} or more."
+        )
+    return found
 
 
 def _compare(

@@ -94,7 +94,7 @@ def render_report(content: ReportContent) -> str:
     pictures = "".join(_plane_section(content, conditions, plane, outlines, dashed) for plane in PLANES)
     trust = {"verdict": "", "trust": ""}
     if content.scorecard is not None:
-        trust = all_sections(content.volume, conditions, content.found, content.scorecard)
+        trust = all_sections(content.volume, conditions, content.found, content.scorecard, content.kind)
     return Template(PAGE).substitute(
         trust,
         title=escape(content.title),
@@ -191,8 +191,10 @@ def _adherence_table(result: Adherence, colours: Mapping[str, str]) -> str:
     for name in ("Dice", "95 % Hausdorff, mm", "Surface Dice"):
         heads += [name, "Ceiling"] if reference else [name]
     heads += ["Drawn, ml", "Found, ml", "Inside, HU", *(["Reference, HU"] if reference else [])]
-    notes = list(dict.fromkeys(row.note for row in result.structures if row.note))
-    rows = "".join(_table_row(row, colours.get(row.name), reference, notes) for row in result.structures)
+    # What was compared first: of the others there is only HU.
+    ordered = sorted(result.structures, key=lambda row: row.dice is None)
+    notes = list(dict.fromkeys(row.note for row in ordered if row.note))
+    rows = "".join(_table_row(row, colours.get(row.name), reference, notes) for row in ordered)
     head = "".join(f"<th>{text}</th>" for text in heads)
     below = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from ..conditions import Conditions
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ..volumes import Volume, require_ct
-from .adherence import Adherence, adherence, drawn_structures, phase_of
+from .adherence import Adherence, adherence, drawn_structures, masks_in_place, phase_of
 from .plausibility import TissueHu, tissue_plausibility
 from .reference import ReferenceDistribution, find_reference, shipped_references
-from .reference_check import Placed, RegionCheck, check_regions, place
-from .segmenters import Segmenter, find_segmenter
+from .reference_check import Placed, RegionCheck, UnusualCount, check_regions, count_unusual, place
+from .segmenters import HuRules, Segmenter, find_segmenter
 from .sides import Sides, measure_sides
 from .verdicts import (
     AMBER,
@@ -21,6 +21,7 @@ from .verdicts import (
     judge_reference,
     judge_sides,
     judge_tissues,
+    outside_the_chest,
     sorted_findings,
     worst_level,
 )
@@ -42,7 +43,7 @@ class Scorecard:
     """What a check found.
 
     `level` is "green", "amber" or "red", `findings` the reasons, worst first. `adherence` and `sides` are None where no
-    masks were given, `reference` where there is none to compare with; `regions` and `scan` then are empty.
+    masks were given, `reference` and `unusual` where there is no reference; `regions` and `scan` then are empty.
     """
 
     segmenter: str
@@ -55,11 +56,25 @@ class Scorecard:
     reference: ReferenceDistribution | None = None
     regions: tuple[RegionCheck, ...] = ()
     scan: dict[str, Placed | None] = field(default_factory=dict)
+    unusual: UnusualCount | None = None
 
     @property
     def level(self) -> str:
         """The verdict: the level of the worst finding."""
         return worst_level(self.findings)
+
+    @property
+    def scope(self) -> str:
+        """What the verdict rests on, in words: a green one says nothing about what nobody looked for."""
+        if self.adherence is None:
+            return "No masks were given, so nothing says whether the volume holds what it should."
+        rows = self.adherence.structures
+        compared, others = (
+            ", ".join(row.name.replace("_", " ") for row in rows if (row.dice is not None) == is_compared)
+            for is_compared in (True, False)
+        )
+        words = f"Compared with what was drawn: {compared or 'nothing'}."
+        return f"{words} Drawn, but judged by HU alone: {others}." if others else words
 
     def to_dict(self) -> dict:
         """JSON form; adherence at the top, as in a report without a verdict."""
@@ -75,6 +90,7 @@ class Scorecard:
             "verdict": {
                 "level": self.level,
                 "meaning": MEANINGS[self.level],
+                "scope": self.scope,
                 "findings": [finding.to_dict() for finding in self.findings],
             },
             "regions": self._regions(),
@@ -92,6 +108,7 @@ class Scorecard:
                 "segmenter": reference.segmenter,
                 "segmenter_version": reference.segmenter_version,
                 "comparable_field_of_view": reference.comparable_field_of_view(self.measures.extent_mm),
+                "unusual": self.unusual and asdict(self.unusual),
             },
         }
 
@@ -125,15 +142,13 @@ def check_volume(
     `conditions` are the masks it was made from (any grid), None to judge the volume alone. `reference` is a population
     to compare with, `real_ct` a CT to which the masks belong: the segmenter's ceiling. `contrast_phase` ("native",
     "arterial", "venous") defaults to what the recipe in `volume` asked for. Segmentation, by far the longest part, runs
-    once per CT. Raises `InputError` for values that are no CT in HU (before any work), for empty masks and an unknown
+    once per CT. Raises `InputError` for values that are no CT in HU (before any work), for masks that are empty or lie
+    elsewhere, for a `real_ct` that does or that stands beside a segmentation that exists already, and for an unknown
     segmenter, `CancelledError` when `cancel` answers true.
     """
     require_ct(volume, "The volume to check")
     if conditions is not None:
-        conditions.require_content()
-        if not conditions.grid.matches(volume.grid):
-            conditions = conditions.resampled(volume.grid)
-            conditions.require_content()
+        conditions = masks_in_place(conditions, volume.grid)
     segmenter = find_segmenter(segmenter)
     phase = contrast_phase or phase_of(volume)
     found = segmenter.segment(volume, segmenter.structures, progress, cancel)
@@ -166,6 +181,12 @@ def reference_for(volume: Volume, segmenter: str) -> ReferenceDistribution | Non
     return find_reference(model, segmenter) if (model, segmenter) in shipped_references() else None
 
 
+def _lung_ml(followed: Adherence, measures: VolumeMeasures) -> float:
+    """The lung that was drawn or found, whichever is more."""
+    drawn = [row.drawn_ml for row in followed.structures if row.name == "lung"]
+    return max([*drawn, measures.structures["lung"]["ml"]])
+
+
 def _judged(
     segmenter: Segmenter,
     measures: VolumeMeasures,
@@ -178,13 +199,17 @@ def _judged(
     tissues = tissue_plausibility(followed, measures, phase)
     findings = [*judge_image(measures.quality), *judge_tissues(tissues)]
     if followed is not None and sides is not None:
-        findings += [*judge_adherence(followed), *judge_sides(sides)]
-    regions, scan = (), {}
+        on_masks = [*judge_adherence(followed), *judge_sides(sides)]
+        if segmenter.name == HuRules.name:
+            on_masks = outside_the_chest(on_masks, _lung_ml(followed, measures))
+        findings += on_masks
+    regions, scan, unusual = (), {}, None
     if reference is not None:
         reference = reference.subgroup({"contrast_phase": phase} if phase else {})
         regions = tuple(check_regions(measures.structures, measures.extent_mm, reference))
         scan = {name: place(value, reference.scan_values(name)) for name, value in measures.scan.items()}
-        findings += judge_reference(regions, scan, reference)
+        unusual = count_unusual(regions, scan, reference)
+        findings += judge_reference(regions, scan, reference, unusual)
         if reference.segmenter_version != segmenter.version:
             words = (
                 f"The reference was made with version {reference.segmenter_version} of {segmenter.name}, this check "
@@ -202,4 +227,5 @@ def _judged(
         reference=reference,
         regions=regions,
         scan=scan,
+        unusual=unusual,
     )

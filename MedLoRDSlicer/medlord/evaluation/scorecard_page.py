@@ -14,6 +14,7 @@ from .adherence import StructureAdherence, drawn_structures
 from .image_quality import AXES
 from .pictures import (
     AXIAL,
+    BONE,
     LUNG,
     MEDIASTINAL,
     Outline,
@@ -25,10 +26,13 @@ from .pictures import (
 from .plots import ViolinPanel, tissue_plot, violin_plot
 from .reference_check import Placed
 from .scorecard import MEANINGS, Scorecard
+from .tissue_ranges import SOURCES, tissue_range
 from .verdicts import GREEN
 
-DRAWN_COLOUR, FOUND_COLOUR = "#3d9be9", "#ffffff"
-_IN_LUNG_WINDOW = ("lung", "airways", "trachea", "body")
+# Apart for colour-blind eyes too, and both on black, grey and white.
+DRAWN_COLOUR, FOUND_COLOUR = "#3d9be9", "#f08a1c"
+# In the window of soft tissue, bone and contrast are white all over.
+_WINDOWS = {"lung": LUNG, "airway": LUNG, "nodule": LUNG, "bone": BONE, "blood": BONE}
 
 
 def verdict_section(card: Scorecard) -> str:
@@ -42,37 +46,43 @@ def verdict_section(card: Scorecard) -> str:
         reasons = f"<li class='{GREEN}'><span class='level'>{GREEN}</span>No finding.</li>"
     return (
         f"<section class='card verdict {escape(card.level)}'><h2>Check: {escape(card.level)} "
-        f"<small>{escape(MEANINGS[card.level])}</small></h2><ul class='findings'>{reasons}</ul></section>"
+        f"<small>{escape(MEANINGS[card.level])}</small></h2><ul class='findings'>{reasons}</ul>"
+        f"{_paragraph(card.scope)}</section>"
     )
 
 
-def worst_slices_section(volume: Volume, conditions: Conditions, found: Conditions, card: Scorecard) -> str:
+def worst_slices_section(
+    volume: Volume, conditions: Conditions, found: Conditions, card: Scorecard, kind: str
+) -> str:
     """For every structure that was compared, worst first, the axial slice where drawn and found differ most.
 
-    `conditions` and `found` lie on the grid of `volume`.
+    `conditions` and `found` lie on the grid of `volume`; `kind` is the word for it that stands in the pictures.
     """
     rows = [] if card.adherence is None else [row for row in card.adherence.structures if row.worst_slice]
     if not rows:
         return ""
     drawn = drawn_structures(conditions, tuple(found.names))
     figures = "".join(
-        _worst_slice(volume, drawn[row.name], found[row.name], row)
+        _worst_slice(volume, drawn[row.name], found[row.name], row, kind)
         for row in sorted(rows, key=lambda r: r.dice)
     )
     return (
         "<section class='card'><h2>Where it differs most</h2>"
-        "<p><small>Worst structure first, each in the axial slice where the masks differ most. Blue: drawn. White, "
+        "<p><small>Worst structure first, each in the axial slice where the masks differ most. Blue: drawn. Orange, "
         f"dashed: found by {escape(card.segmenter)}.</small></p><div class='pictures'>{figures}</div></section>"
     )
 
 
-def _worst_slice(volume: Volume, drawn: np.ndarray, found: np.ndarray, row: StructureAdherence) -> str:
+def _worst_slice(
+    volume: Volume, drawn: np.ndarray, found: np.ndarray, row: StructureAdherence, kind: str
+) -> str:
     worst = row.worst_slice
     window = _window_for(row.name)
     outlines = [Outline(drawn, DRAWN_COLOUR), Outline(found, FOUND_COLOUR, dashed=True)]
     name = _spoken(row.name)
     picture = embedded(
-        picture_of_ct(volume, AXIAL, worst.index, window), f"axial slice of the CT, {window.name} window"
+        picture_of_ct(volume, AXIAL, worst.index, window, kind),
+        f"axial slice of the CT, {window.name} window",
     )
     overlay = embedded(
         picture_of_outlines(volume.grid, AXIAL, worst.index, outlines), "drawn and found", "overlay"
@@ -113,6 +123,12 @@ def _reference(card: Scorecard) -> str:
         f"Reference {reference.name}, N = {reference.count}: {reference.population} Segmenter {reference.segmenter}. "
         "Of the reference's own volumes 1 in 20 lies outside the central 95 % of each measure."
     )
+    if card.unusual is not None:
+        count = card.unusual
+        text += (
+            f" Of {count.measures} measures chance does that: {count.own_share:.0%} of its own volumes lie outside in "
+            f"at least one, 95 of 100 in at most {count.own_limit}. This volume lies outside in {count.here}."
+        )
     panels = []
     for row in card.regions:
         measure, unit = ("rvr", "RVR") if row.measures.get("rvr") is not None else ("ml", "ml")
@@ -150,9 +166,12 @@ def tissues_section(card: Scorecard) -> str:
         f"Inside each mask, a few mm away from its surface. Contrast phase: {phase}. Spread: interquartile range / "
         "1.349."
     )
+    used = dict.fromkeys(name for row in rows for name in row.expected.source.split(", "))
+    sources = " ".join(f"{name}: {SOURCES[name]}." for name in used)
     plot = embedded(tissue_plot(rows), "HU of every structure on the published range", "plot")
     return (
-        f"<section class='card'><h2>HU of tissues</h2>{_table(heads, body)}{_paragraph(text)}{plot}</section>"
+        f"<section class='card'><h2>HU of tissues</h2>{_table(heads, body)}{_paragraph(text)}{plot}"
+        f"{_paragraph(sources)}</section>"
     )
 
 
@@ -213,7 +232,8 @@ def _paragraph(text: str) -> str:
 
 
 def _window_for(name: str) -> Window:
-    return LUNG if name.startswith(_IN_LUNG_WINDOW) else MEDIASTINAL
+    expected = tissue_range(name)
+    return _WINDOWS.get(expected.tissue if expected else "", LUNG if name == "body" else MEDIASTINAL)
 
 
 def _spoken(name: str) -> str:
@@ -221,10 +241,10 @@ def _spoken(name: str) -> str:
 
 
 def all_sections(
-    content_volume: Volume, conditions: Conditions, found: Conditions | None, card: Scorecard
+    volume: Volume, conditions: Conditions, found: Conditions | None, card: Scorecard, kind: str
 ) -> Mapping:
-    """The scorecard's places in the page: name of the place to HTML."""
-    worst = worst_slices_section(content_volume, conditions, found, card) if found is not None else ""
+    """The scorecard's places in the page: name of the place to HTML; `kind` as in `worst_slices_section`."""
+    worst = worst_slices_section(volume, conditions, found, card, kind) if found is not None else ""
     return {
         "verdict": verdict_section(card),
         "trust": worst + sizes_section(card) + tissues_section(card) + image_section(card),

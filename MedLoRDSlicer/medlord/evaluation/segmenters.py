@@ -78,7 +78,10 @@ class Labelmap:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> Conditions:
-        """The masks of `structures` on the grid of `volume`; raises `InputError` for one that it does not have."""
+        """The masks of `structures` on the grid of `volume`.
+
+        Raises `InputError` for a structure that it does not have, and where nothing of it lies within the volume.
+        """
         unknown = [name for name in structures if name not in self._masks]
         if unknown:
             raise InputError(
@@ -86,7 +89,19 @@ class Labelmap:
             )
         raise_if_cancelled(cancel, "the segmentation")
         chosen = Conditions(self._masks.grid, {name: self._masks[name] for name in structures})
-        return chosen if chosen.grid.matches(volume.grid) else chosen.resampled(volume.grid)
+        if chosen.grid.matches(volume.grid):
+            return chosen
+        placed = chosen.resampled(volume.grid)
+        if _has_voxels(chosen) and not _has_voxels(placed):
+            raise InputError(
+                "No voxel of the segmentation that was given lies within the CT: it belongs to another one, or either "
+                "was moved; give the segmentation of this CT."
+            )
+        return placed
+
+
+def _has_voxels(masks: Conditions) -> bool:
+    return any(mask.any() for mask in masks.masks.values())
 
 
 def segmenter_names() -> list[str]:

@@ -25,9 +25,12 @@ _MEANING = (
 
 
 def render_set_page(
-    made: ReferenceDistribution, reference: ReferenceDistribution, rows: Sequence[SetComparison]
+    made: ReferenceDistribution,
+    reference: ReferenceDistribution,
+    rows: Sequence[SetComparison],
+    warnings: Sequence[str] = (),
 ) -> str:
-    """The HTML of the comparison; `rows` are those of `reference_check.compare_sets`."""
+    """The HTML of the comparison; `rows` and `warnings` are those of `compare_sets` and `set_warnings`."""
     facts = "".join(
         f"<div><dt>{title}</dt><dd>{escape(one.name)}, N = {one.count}<br>"
         f"<small>{escape(one.population)}</small></dd></div>"
@@ -39,8 +42,16 @@ def render_set_page(
         title=title,
         page_title=title,
         notice=escape(_NOTICE),
-        content=head + comparison_sections(made, reference, rows),
+        content=warnings_section(warnings) + head + comparison_sections(made, reference, rows),
     )
+
+
+def warnings_section(warnings: Sequence[str]) -> str:
+    """What makes the numbers of a page say less, as HTML; nothing without warnings."""
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    return f"<section class='warnings'><h2>To keep in mind</h2><ul>{items}</ul></section>"
 
 
 def comparison_sections(
@@ -96,4 +107,6 @@ def _numbers(row: SetComparison) -> tuple:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -3,13 +3,7 @@
 A range says where the median of a structure lies in nearly all adults, so it is wide: fatty liver, anaemia, little or
 much contrast medium, expiration and osteoporosis are in it. Narrower expectations come from a reference distribution.
 
-Sources: [ICRU] ICRU Reports 44 (1989) and 46 (1992), composition of tissues; their CT numbers in [Schneider] Schneider,
-Pedroni and Lomax, Phys Med Biol 41 (1996) 111-124 and Schneider, Bortfeld and Schlegel, Phys Med Biol 45 (2000)
-459-478. [Kauczor] Kauczor et al., AJR 171 (1998) 1091-1095, lung in inspiration and expiration. [Pickhardt] Pickhardt
-et al., Ann Intern Med 158 (2013) 588-595, vertebral spongiosa. [Abbara] Abbara et al., J Cardiovasc Comput Tomogr 10
-(2016) 435-449, coronary CT angiography. [Bae] Bae, Radiology 256 (2010) 32-61, enhancement of blood, liver, spleen,
-kidney and myocardium in arterial and venous phases. [Prokop] Prokop and Galanski, Spiral and Multislice Computed
-Tomography of the Body, Thieme (2003), unenhanced organs.
+The publications are in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -23,7 +17,7 @@ class TissueRange:
     """The median of a `tissue` lies between `low_hu` and `high_hu`; `spread_hu` is the most that it spreads.
 
     The spread (interquartile range / 1.349) holds true variation and noise; None where it says nothing, as in bone.
-    `source` names the publications of this module's text.
+    `source` names the publications, as in `SOURCES`.
     """
 
     tissue: str
@@ -32,6 +26,18 @@ class TissueRange:
     spread_hu: float | None
     source: str
 
+
+SOURCES = {
+    "ICRU": "ICRU Reports 44 (1989) and 46 (1992), composition of tissues",
+    "Schneider": "Schneider, Pedroni and Lomax, Phys Med Biol 41 (1996) 111-124; Schneider, Bortfeld and Schlegel, "
+    "Phys Med Biol 45 (2000) 459-478, CT numbers of these tissues",
+    "Kauczor": "Kauczor et al., AJR 171 (1998) 1091-1095, lung in inspiration and expiration",
+    "Pickhardt": "Pickhardt et al., Ann Intern Med 158 (2013) 588-595, vertebral spongiosa",
+    "Abbara": "Abbara et al., J Cardiovasc Comput Tomogr 10 (2016) 435-449, coronary CT angiography",
+    "Bae": "Bae, Radiology 256 (2010) 32-61, enhancement of blood, liver, spleen, kidney and myocardium",
+    "Prokop": "Prokop and Galanski, Spiral and Multislice Computed Tomography of the Body, Thieme (2003), organs",
+}
+"""Short name -> publication."""
 
 _HOMOGENEOUS_SPREAD_HU = 70.0
 _ANY = None

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from .adherence import Adherence, StructureAdherence
+from .adherence import NOT_IN_SEGMENTATION, Adherence, StructureAdherence
 from .image_quality import AXES, ImageQuality
 from .plausibility import TissueHu
 from .reference import ReferenceDistribution
-from .reference_check import Placed, RegionCheck
+from .reference_check import Placed, RegionCheck, UnusualCount
 from .sides import Sides
+from .volume_measures import SCAN_TITLES
 
 GREEN, AMBER, RED = "green", "amber", "red"
 LEVELS = (GREEN, AMBER, RED)
@@ -23,7 +24,7 @@ LEVELS = (GREEN, AMBER, RED)
 # Dice: amber below the first, red below the second.
 DICE_LIMITS = {"body": (0.97, 0.92), "lung": (0.92, 0.80), "bone": (0.70, 0.45), "airways": (0.7, 0.3)}
 OTHER_DICE_LIMITS = (0.75, 0.5)
-# How far below the segmenter's own ceiling.
+# How far below the segmenter's own ceiling. A ceiling below the second limit above says nothing about the synthesis.
 CEILING_LIMITS = (0.08, 0.25)
 # Where the middle of a structure may lie off the drawn one, mm.
 OFFSET_LIMITS_MM = (5.0, 10.0)
@@ -31,6 +32,8 @@ OFFSET_LIMITS_MM = (5.0, 10.0)
 LOCATED = ("lung", "bone", "body")
 # ... provided that found and drawn volume differ by no more than this share.
 LOCATED_VOLUME_SHARE = 0.3
+# The HU rules are made for volumes with this much lung at least.
+CHEST_LUNG_ML = 300.0
 SIDE_DICE_LIMIT = 0.6
 MIRROR_GAIN_LIMIT = 0.03
 # A mirror image that fits badly too is no sign of swapped sides.
@@ -48,6 +51,9 @@ EDGE_WIDTH_LIMITS_VOXELS = (2.8, 3.6)
 EDGE_WIDTH_SHARP_MM = 5.0
 INCOHERENCE_LIMITS = (0.8, 0.9)
 SEAM_LIMITS = (5.0, 7.0)
+# Fewer values than this have no central 95 %: of 20, one lies outside. Guideline EP28-A3c of the Clinical and
+# Laboratory Standards Institute (2010) asks for 120.
+SMALLEST_REFERENCE = 20
 _TOPICS = ("image", "sides", "adherence", "HU", "reference")
 
 
@@ -79,13 +85,24 @@ def judge_adherence(adherence: Adherence) -> list[Finding]:
     """Findings on overlap and place of every structure that the segmenter looked for."""
     findings = []
     for row in adherence.structures:
+        if row.note == NOT_IN_SEGMENTATION:
+            words = f"{_spoken(row.name)} was drawn ({row.drawn_ml:.0f} ml), but the segmentation of the CT has none."
+            findings.append(Finding(AMBER, "adherence", row.name, words))
         if row.dice is None:
             continue
         if level := _dice_level(row):
             findings.append(Finding(level, "adherence", row.name, _dice_words(row, adherence.segmenter)))
+        findings += _low_ceiling(row, adherence.segmenter)
         if row.offset_mm is not None and row.name in LOCATED and _about_as_large(row):
             findings += _offset(row)
-    if all(row.dice is None for row in adherence.structures):
+    compared = [row.dice for row in adherence.structures if row.dice is not None]
+    if compared and min(compared) == 1.0:
+        words = (
+            f"What {adherence.segmenter} gives equals the drawn masks voxel by voxel: one was made from the other, so "
+            "that they agree says nothing about the CT."
+        )
+        findings.append(Finding(AMBER, "adherence", None, words))
+    if not compared:
         words = (
             f"The segmenter {adherence.segmenter} finds none of the drawn structures on its own, so whether the volume "
             "holds them was judged by HU alone."
@@ -100,6 +117,17 @@ def _dice_level(row: StructureAdherence) -> str | None:
     else:
         amber, red = DICE_LIMITS.get(row.name, OTHER_DICE_LIMITS)
     return RED if row.dice < red else AMBER if row.dice < amber else None
+
+
+def _low_ceiling(row: StructureAdherence, segmenter: str) -> list[Finding]:
+    """Where the segmenter fails on the real CT too, keeping up with it is no achievement."""
+    if row.ceiling_dice is None or row.ceiling_dice >= DICE_LIMITS.get(row.name, OTHER_DICE_LIMITS)[1]:
+        return []
+    words = (
+        f"{_spoken(row.name)}: on the real CT {segmenter} reaches a Dice of only {row.ceiling_dice:.2f}, so the masks "
+        "do not belong to that CT, or it does not find this structure; the Dice says little."
+    )
+    return [Finding(AMBER, "adherence", row.name, words)]
 
 
 def _dice_words(row: StructureAdherence, segmenter: str) -> str:
@@ -132,6 +160,27 @@ def _offset(row: StructureAdherence) -> list[Finding]:
             level, "adherence", row.name, f"{_spoken(row.name)} lies off the drawn mask: {', '.join(parts)}."
         )
     ]
+
+
+def outside_the_chest(findings: Iterable[Finding], lung_ml: float) -> list[Finding]:
+    """The `findings` of the HU rules where there is next to no lung, drawn or found: they are made for the chest.
+
+    The rules tell bone from contrast by the lungs around it. Elsewhere they miss much of it in a good CT, which is no
+    reason for red.
+    """
+    findings = list(findings)
+    if lung_ml >= CHEST_LUNG_ML:
+        return findings
+    words = (
+        f"There are {lung_ml:.0f} ml of lung, and hu-rules is made for chest CT: elsewhere it misses much bone and "
+        "blood, so these two are not held against the CT. Use another segmenter."
+    )
+    return [
+        Finding(AMBER, f.topic, f.structure, f.reason)
+        if f.topic in ("adherence", "sides") and f.structure in ("bone", "blood_pool")
+        else f
+        for f in findings
+    ] + [Finding(AMBER, "adherence", None, words)]
 
 
 def judge_sides(sides: Sides) -> list[Finding]:
@@ -227,32 +276,69 @@ def judge_image(quality: ImageQuality) -> list[Finding]:
 
 
 def judge_reference(
-    regions: Iterable[RegionCheck], scan: dict[str, Placed | None], reference: ReferenceDistribution
+    regions: Iterable[RegionCheck],
+    scan: dict[str, Placed | None],
+    reference: ReferenceDistribution,
+    unusual: UnusualCount | None = None,
 ) -> list[Finding]:
-    """Findings on size and HU of what was found, and on the scan, among the values of a reference."""
-    findings = []
+    """Findings on size and HU of what was found, and on the scan, among the values of a reference.
+
+    `unusual` counts what lies outside: more than chance does is a finding of its own.
+    A reference of fewer than `SMALLEST_REFERENCE` volumes can only tell that a structure is missing. In another field
+    of view sizes are no reason for red: what lies beyond its border is not missing.
+    """
+    regions = list(regions)
     against = f"the reference {reference.name} (N = {reference.count})"
+    small = reference.count < SMALLEST_REFERENCE
+    comparable = all("rvr" in row.measures for row in regions)
+    findings = _on_the_reference(reference, against, comparable, None if small else unusual)
     for row in regions:
         if row.missing:
             ml = row.measures["ml"].value
             words = f"{_spoken(row.name)} is missing: {ml:.1f} ml, while every volume of {against} has it."
-            findings.append(Finding(RED, "reference", row.name, words))
-            continue
-        # RVR and ml say the same where the field of view is comparable.
-        measures = {"rvr": "ml", "ml": "ml", "median_hu": "HU (median)", "spread_hu": "HU of spread"}
-        if row.measures.get("rvr") is not None:
-            del measures["ml"]
-        for measure, unit in measures.items():
-            placed = row.measures.get(measure)
-            if placed is not None and placed.unusual:
-                findings.append(_unusual(row, measure, unit, placed, against))
+            findings.append(Finding(AMBER if small or not comparable else RED, "reference", row.name, words))
+        elif not small:
+            findings += _unusual_measures(row, against, comparable)
     for measure, placed in scan.items():
-        if placed is not None and placed.unusual:
+        if placed is not None and placed.unusual and not small:
             words = (
-                f"{_spoken(measure)} is {placed.value:.3g}, outside the central 95 % ({placed.low:.3g} to "
-                f"{placed.high:.3g}) of {against}."
+                f"{SCAN_TITLES.get(measure, _spoken(measure))} is {_rounded(placed.value)}, outside the central 95 % "
+                f"({_rounded(placed.low)} to {_rounded(placed.high)}) of {against}."
             )
             findings.append(Finding(AMBER, "reference", None, words))
+    return findings
+
+
+def _on_the_reference(
+    reference: ReferenceDistribution, against: str, comparable: bool, unusual: UnusualCount | None
+) -> list[Finding]:
+    """Findings on the comparison as a whole: too few volumes, another field of view, more than chance does."""
+    words = []
+    if reference.count < SMALLEST_REFERENCE:
+        words.append(
+            f"The reference {reference.name} has {reference.count} volumes; fewer than {SMALLEST_REFERENCE} do not say "
+            "what is unusual, so sizes, HU and image were not judged by it."
+        )
+    if not comparable:
+        words.append(
+            f"The field of view is not one of {against}: only ml are compared, which what it cuts off changes too."
+        )
+    if unusual is not None and unusual.here > unusual.own_limit:
+        words.append(
+            f"In {unusual.here} of {unusual.measures} measures the volume lies outside the central 95 % of {against}; "
+            f"95 of 100 of its own volumes do in at most {unusual.own_limit}."
+        )
+    return [Finding(AMBER, "reference", None, text) for text in words]
+
+
+def _unusual_measures(row: RegionCheck, against: str, comparable: bool) -> list[Finding]:
+    """Findings on a structure that is there. RVR and ml say the same where the field of view is `comparable`."""
+    size = {"rvr": ""} if comparable else {"ml": "ml"}
+    findings = []
+    for measure, unit in {**size, "median_hu": "HU (median)", "spread_hu": "HU of spread"}.items():
+        placed = row.measures.get(measure)
+        if placed is not None and placed.unusual:
+            findings.append(_unusual(row, measure, unit, placed, against))
     return findings
 
 
@@ -265,9 +351,15 @@ def _unusual(row: RegionCheck, measure: str, unit: str, placed: Placed, against:
     )
     where = "far outside" if placed.far else "outside the central 95 %"
     words = f"{_spoken(row.name)} has {value}, {where} ({limits}) of {against}: percentile {placed.percentile:.1f}."
-    serious = placed.far and (measure in ("rvr", "ml") or abs(placed.value - placed.median) > FAR_OFF_HU)
+    off_hu = 0.0 if measure in ("rvr", "ml") else abs(placed.value - placed.median)
+    serious = placed.far and (measure == "rvr" or off_hu > FAR_OFF_HU)
     return Finding(RED if serious else AMBER, "reference", row.name, words)
 
 
 def _spoken(name: str) -> str:
     return name.replace("_", " ").capitalize()
+
+
+def _rounded(value: float) -> str:
+    """Three digits, without an exponent for HU of air."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

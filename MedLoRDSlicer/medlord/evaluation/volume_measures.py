@@ -25,6 +25,12 @@ SCAN_MEASURES = {
     "incoherence AXIS": "difference of neighbouring slices over that of slices two apart",
     "seam AXIS": "largest break between two slices, as a multiple of what is usual nearby",
 }
+SCAN_TITLES = {
+    "noise_hu": "Noise in soft tissue (HU)",
+    "edge_width_mm": "Width of the skin's edge (mm)",
+    "outside_air_hu": "Air around the body (HU)",
+}
+"""Titles of those measures whose names are no words."""
 
 
 @dataclass(frozen=True)

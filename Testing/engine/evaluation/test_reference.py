@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from medlord.conditions import Conditions
 from medlord.errors import CancelledError, InputError
 from medlord.evaluation.image_quality import ImageQuality
 from medlord.evaluation.reference import (
@@ -17,10 +18,19 @@ from medlord.evaluation.reference import (
     shipped_references,
 )
 from medlord.evaluation.reference_build import build_reference, files_matching, read_attributes
-from medlord.evaluation.reference_check import check_regions, compare_sets, is_missing, near_zero, place
+from medlord.evaluation.reference_check import (
+    check_regions,
+    compare_sets,
+    count_unusual,
+    is_missing,
+    near_zero,
+    place,
+    set_warnings,
+)
 from medlord.evaluation.segmenters import HuRules
+from medlord.evaluation.verdicts import judge_reference
 from medlord.evaluation.volume_measures import VolumeMeasures
-from medlord.segmentation_files import write_segmentation
+from medlord.segmentation_files import read_segmentation, write_segmentation
 from medlord.volume_files import save_volume
 from medlord.volumes import Grid, Volume
 
@@ -96,6 +106,17 @@ def test_a_list_that_is_too_short_is_damage(tmp_path):
         load_reference(path)
 
 
+@pytest.mark.parametrize("place", [("structures", "lung", "ml"), ("field_of_view", "extent_mm", 0)])
+def test_values_that_are_not_finite_are_damage(tmp_path, place):
+    """JSON readers take NaN, and among NaN nothing is ever unusual."""
+    data = reference_of([3000.0, 3100.0]).to_dict()
+    data[place[0]][place[1]][place[2]][0] = float("nan")
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="damaged .*a value is not finite"):
+        load_reference(path)
+
+
 def test_references_of_another_segmenter_are_refused(tmp_path):
     path = save_reference(reference_of([3000, 3100], segmenter="totalsegmentator"), tmp_path / "r.json")
     with pytest.raises(InputError, match="made with the segmenter totalsegmentator, the check uses hu-rules"):
@@ -147,6 +168,60 @@ def test_the_rvr_is_compared_only_where_the_field_of_view_is():
     assert row.missing and row.measures["ml"].far and row.measures["median_hu"] is None
 
 
+def judged(count: int, one: VolumeMeasures) -> list[tuple[str, str]]:
+    """(level, reason) of a volume with one lung against `count` lungs of 3 to 5 l."""
+    reference = reference_of(np.linspace(3000, 5000, count))
+    regions = check_regions(one.structures, one.extent_mm, reference)
+    scan = {"outside_air_hu": place(-1100.0, np.linspace(-1010, -990, count))}
+    return [(finding.level, finding.reason) for finding in judge_reference(regions, scan, reference)]
+
+
+def test_a_few_volumes_are_no_reference_for_what_is_unusual():
+    """Of three volumes nearly every good one lies outside; that was red."""
+    ((level, reason),) = judged(3, measures(5500.0))
+    assert level == "amber" and "has 3 volumes; fewer than 20" in reason
+    assert [found[0] for found in judged(3, measures(0.0, hu=None))] == ["amber", "amber"], "missing, perhaps"
+    many = judged(20, measures(9000.0))
+    assert many[0][0] == "red" and "Lung has 33.33% of the volume, far outside" in many[0][1]
+    assert many[1] == (
+        "amber",
+        "Air around the body (HU) is -1100, outside the central 95 % (-1010 to -990) of the reference test (N = 20).",
+    )
+
+
+def test_how_many_measures_are_unusual_is_counted_by_chance_too():
+    sizes, noises = np.linspace(3000, 5000, 40), np.roll(np.linspace(10, 14, 40), 7)
+    measured = [measures(sizes[number], noise=noises[number]) for number in range(40)]
+    reference = collect_reference(
+        measured, name="test", population="Boxes.", segmenter="hu-rules", segmenter_version="1"
+    )
+    one = measures(9000.0, noise=12.0)
+    regions = check_regions(one.structures, one.extent_mm, reference)
+    scan = {name: place(value, reference.scan_values(name)) for name, value in one.scan.items()}
+    found = count_unusual(regions, scan, reference)
+    # RVR, median and spread of HU, and nine measures of the scan. Of the 40 volumes the smallest and the largest lie
+    # outside in size, two others in noise.
+    assert (found.here, found.measures, found.own_limit) == (1, 12, 1)
+    assert found.own_share == pytest.approx(4 / 40)
+    assert [f.structure for f in judge_reference(regions, scan, reference, found)] == ["lung"]
+    one = measures(9000.0, hu=-700.0, noise=20.0)
+    regions = check_regions(one.structures, one.extent_mm, reference)
+    scan = {name: place(value, reference.scan_values(name)) for name, value in one.scan.items()}
+    told = judge_reference(regions, scan, reference, count_unusual(regions, scan, reference))
+    assert "In 3 of 12 measures the volume lies outside" in told[0].reason
+
+
+def test_sizes_in_another_field_of_view_are_no_reason_for_red():
+    half = (300.0, 300.0, 150.0)
+    for one, words in (
+        (measures(9000.0, half), "9000 ml, far outside"),
+        (measures(0.0, half, None), "missing"),
+    ):
+        found = judged(40, one)
+        assert {level for level, _ in found} == {"amber"}
+        assert "The field of view is not one of the reference test" in found[0][1] and words in found[1][1]
+
+
 def test_subgroups_are_taken_where_they_are_large_enough():
     phases = ["native"] * 25 + ["arterial"] * 10
     reference = reference_of(np.arange(35.0) + 1000, attributes={"contrast_phase": phases})
@@ -170,6 +245,19 @@ def test_sets_are_compared_by_known_formulas():
     assert row.missing_share == 0.25 and row.reference_missing_share == 0.0
     assert rows["rvr"].wasserstein == pytest.approx(row.wasserstein * 1000 / np.prod(EXTENT))
     assert rows["median_hu"].variance_ratio is None, "the reference does not vary"
+
+
+def test_what_makes_a_comparison_of_sets_say_less_is_told():
+    reference = reference_of(np.linspace(3000, 5000, 30))
+    assert set_warnings(reference, reference) == []
+    small = collect_reference(
+        [measures(3000.0, (300.0, 300.0, 200.0))] * 4,
+        name="set", population="Boxes.", segmenter="hu-rules", segmenter_version="2",
+    )  # fmt: skip
+    told = set_warnings(small, reference)
+    assert len(told) == 3
+    assert "300 x 300 x 200 mm in set, 300 x 300 x 300 mm in test" in told[0]
+    assert "version 2 of hu-rules, test with 1" in told[1] and "With 4 volumes" in told[2]
 
 
 def test_volumes_with_other_structures_do_not_mix():
@@ -223,11 +311,45 @@ def test_building_from_files_with_segmentations_that_exist(population):
     assert [event.step for event in events] == [1, 2, 3]
 
 
+def test_what_was_measured_is_kept_when_a_build_is_stopped(population):
+    class Tissue:
+        name, version, structures, asked = "tissue", "1", ("body",), 0
+
+        def segment(self, volume, structures, progress=None, cancel=None):
+            self.asked += 1
+            return Conditions(volume.grid, {"body": volume.array > -500})
+
+    segmenter, events = Tissue(), []
+    files = files_matching(str(population / "ct*.nii.gz"), "CT")
+    options = {"name": "x", "population": "x", "work": population / "x.work"}
+    with pytest.raises(CancelledError, match="ct2.nii.gz .3 of 3"):
+        build_reference(files, segmenter, progress=events.append, cancel=lambda: len(events) == 2, **options)
+    made = build_reference(files, segmenter, **options)
+    assert segmenter.asked == 3 and made.count == 3
+    assert not [path for path in options["work"].iterdir() if "ct" in path.name.split(".")[0]]
+
+
+def test_segmentations_that_belong_to_no_ct_are_refused(population):
+    files = files_matching(str(population / "ct*.nii.gz"), "CT")
+    found = files_matching(str(population / "found*.seg.nrrd"), "segmentation")
+    body = read_segmentation(found[1]).conditions(["body"]).conditions
+    options = {"name": "x", "population": "x", "segmentations": found}
+    write_segmentation(found[1], body.grid, {"body": body["body"]})
+    with pytest.raises(InputError, match="found1.seg.nrrd .*do not name the same structures .lung"):
+        build_reference(files, None, **options)
+    elsewhere = Grid.centered(body.grid.shape, (10.0, 10.0, 10.0), (900.0, 0.0, 0.0))
+    write_segmentation(found[1], elsewhere, {"body": body["body"], "lung": body["body"]})
+    with pytest.raises(InputError, match="ct1.nii.gz, found1.seg.nrrd: No voxel of the segmentation"):
+        build_reference(files, None, **options)
+
+
 def test_what_cannot_be_built_is_said_before_anything_is_written(population):
     files = files_matching(str(population / "ct*.nii.gz"), "CT")
     options = {"name": "x", "population": "x"}
     with pytest.raises(InputError, match="No CT matches .*none"):
         files_matching(str(population / "none*.nii.gz"), "CT")
+    with pytest.raises(InputError, match="is a folder; give a pattern of its files"):
+        files_matching(str(population), "CT")
     with pytest.raises(InputError, match="There are 3 CT and 1 segmentations"):
         build_reference(files, None, segmentations=[population / "found0.seg.nrrd"], **options)
     with pytest.raises(InputError, match="either a segmenter or segmentations"):

@@ -9,12 +9,16 @@ import pytest
 
 from medlord.conditions import Conditions
 from medlord.errors import CancelledError, InputError
+from medlord.evaluation import scorecard_page
+from medlord.evaluation.adherence import Adherence, StructureAdherence
+from medlord.evaluation.pictures import picture_of_ct
 from medlord.evaluation.reference import collect_reference
 from medlord.evaluation.reference_check import compare_sets
 from medlord.evaluation.report import NOT_CLINICAL, ReportContent, render_report
 from medlord.evaluation.scorecard import check_volume, reference_for
 from medlord.evaluation.segmenters import HuRules, Labelmap
-from medlord.evaluation.set_page import render_set_page
+from medlord.evaluation.set_page import render_set_page, warnings_section
+from medlord.evaluation.verdicts import Finding, judge_adherence, outside_the_chest
 from medlord.evaluation.volume_measures import measure_volume
 from medlord.volumes import Grid, Volume
 
@@ -39,11 +43,11 @@ def box_volume(masks: dict[str, np.ndarray], recipe: dict | None = None) -> Volu
 
 
 def box_reference(levels=range(12, 20), **changes):
-    """A population of such bodies with lungs of several lengths."""
+    """A population of such bodies with lungs of several lengths, each three times: 24 bodies."""
     measured = []
     for number in levels:
         masks = box_masks(number)
-        measured.append(measure_volume(box_volume(masks), Conditions(GRID, masks)))
+        measured += [measure_volume(box_volume(masks), Conditions(GRID, masks))] * 3
     options = {"name": "boxes", "population": "Boxes.", "segmenter": "labelmap", "segmenter_version": "1"}
     return collect_reference(measured, **{**options, **changes})
 
@@ -79,7 +83,11 @@ def test_a_good_phantom_passes(phantom_check, arterial):
 
 def test_the_scorecard_as_json(phantom_check):
     data = json.loads(json.dumps(phantom_check[0].to_dict(), allow_nan=False))
-    assert data["verdict"] == {"level": "green", "meaning": "this check found nothing wrong", "findings": []}
+    verdict = data["verdict"]
+    assert verdict["level"] == "green" and verdict["meaning"] == "this check found nothing wrong"
+    compared, _, others = verdict["scope"].partition(" Drawn, but judged by HU alone: ")
+    assert verdict["findings"] == [] and compared.endswith("blood pool.") and "lung, bone" in compared
+    assert "heart ventricle left" in others and "body" not in others
     assert data["notice"] == NOT_CLINICAL and "not clinical validity" in data["notice"]
     assert data["surface_tolerance_mm"] == 3.0 and "3 mm" in data["explanations"]["surface_dice"]
     lung = next(row for row in data["structures"] if row["name"] == "lung")
@@ -88,7 +96,14 @@ def test_the_scorecard_as_json(phantom_check):
     assert data["image"]["axes"] == ["right-left", "anterior-posterior", "superior-inferior"]
 
 
-def test_the_page_has_the_verdict_first_and_the_worst_slices(phantom_check, arterial):
+def test_the_page_has_the_verdict_first_and_the_worst_slices(phantom_check, arterial, monkeypatch):
+    drawn = []
+
+    def recorded(volume, plane, index, window, caption=""):
+        drawn.append((window.name, caption))
+        return picture_of_ct(volume, plane, index, window, caption)
+
+    monkeypatch.setattr(scorecard_page, "picture_of_ct", recorded)
     card, found = phantom_check
     content = ReportContent(
         arterial.volume, arterial.conditions, card.adherence, {}, {}, 0, found=found, scorecard=card
@@ -96,10 +111,13 @@ def test_the_page_has_the_verdict_first_and_the_worst_slices(phantom_check, arte
     page = render_report(content)
     assert page.index("Check: green") < page.index("Input and result") < page.index("Where it differs most")
     assert NOT_CLINICAL in page and "HU of tissues" in page and "No reference population" in page
+    assert "judged by HU alone: heart atrium left" in page and "Ann Intern Med 158" in page
     slices = page[page.index("Where it differs most") :]
     order = [slices.index(f"<figcaption>{name} ") for name in ("bone", "blood pool", "lung", "body")]
     dice = [card.adherence[name].dice for name in ("bone", "blood_pool", "lung", "body")]
     assert (order == sorted(order)) == (dice == sorted(dice)), "worst first"
+    # What a picture shows goes with it, and bone and contrast are not white on white.
+    assert sorted(drawn) == [(window, "CT OF UNKNOWN ORIGIN") for window in ("bone", "bone", "lung", "lung")]
 
 
 def test_a_volume_among_its_population():
@@ -110,10 +128,10 @@ def test_a_volume_among_its_population():
     assert [f for f in card.findings if f.structure == "lung"] == []
     lung = next(row for row in card.regions if row.name == "lung")
     assert lung.measures["ml"].percentile == pytest.approx(100 * 3.5 / 8) and not lung.missing
-    assert lung.measures["rvr"].count == 8
+    assert lung.measures["rvr"].count == 24
     data = card.to_dict()
-    assert data["reference"]["count"] == 8 and data["reference"]["comparable_field_of_view"]
-    assert data["regions"]["structures"]["lung"]["reference"]["ml"]["count"] == 8
+    assert data["reference"]["count"] == 24 and data["reference"]["comparable_field_of_view"]
+    assert data["regions"]["structures"]["lung"]["reference"]["ml"]["count"] == 24
 
 
 def test_a_missing_structure_is_red():
@@ -130,7 +148,7 @@ def test_a_missing_structure_is_red():
     page = render_report(
         ReportContent(volume, Conditions(GRID, masks), card.adherence, {}, {}, 0, found=found, scorecard=card)
     )
-    assert "Reference boxes, N = 8" in page and "Check: red" in page
+    assert "Reference boxes, N = 24" in page and "Check: red" in page
 
 
 def test_a_reference_of_another_version_is_said():
@@ -139,6 +157,66 @@ def test_a_reference_of_another_version_is_said():
     reference = box_reference(segmenter_version="0")
     card, _ = check_volume(box_volume(masks), conditions, Labelmap(conditions), reference=reference)
     assert any("version 0 of labelmap" in f.reason for f in card.findings)
+
+
+def test_masks_and_volumes_of_different_places_are_refused():
+    masks = box_masks()
+    conditions, volume = Conditions(GRID, masks), box_volume(masks)
+    elsewhere = Grid.centered(GRID.shape, (7.0, 7.0, 9.0), (5000.0, 0.0, 0.0))
+    with pytest.raises(InputError, match="No voxel of the masks lies within the CT"):
+        check_volume(volume, Conditions(elsewhere, masks), NeverAsked())
+    with pytest.raises(InputError, match="No voxel of the segmentation that was given lies within the CT"):
+        check_volume(volume, conditions, Labelmap(Conditions(elsewhere, masks)))
+    real = Volume(volume.array, elsewhere)
+    with pytest.raises(InputError, match="shows only air where the synthetic volume lies"):
+        check_volume(volume, conditions, real_ct=real)
+
+
+def test_a_segmentation_of_one_ct_is_no_ceiling():
+    """It would be compared with itself, and whatever is wrong with it would be as good as its ceiling."""
+    masks = box_masks()
+    conditions, volume = Conditions(GRID, masks), box_volume(masks)
+    with pytest.raises(InputError, match="it has no ceiling"):
+        check_volume(volume, conditions, Labelmap(conditions), real_ct=volume)
+
+
+def test_the_drawn_masks_themselves_are_no_look_at_the_ct():
+    """Chosen as the segmentation of the CT by mistake, they agree with themselves whatever the CT shows."""
+    conditions = Conditions(GRID, box_masks())
+    card, _ = check_volume(box_volume(box_masks()), conditions, Labelmap(conditions))
+    assert any(f.level == "amber" and "equals the drawn masks" in f.reason for f in card.findings)
+    seen = box_masks(15)
+    card, _ = check_volume(box_volume(seen), conditions, Labelmap(Conditions(GRID, seen)))
+    assert not any("equals the drawn masks" in f.reason for f in card.findings)
+
+
+def test_what_was_drawn_and_is_not_in_the_segmentation_is_told():
+    masks = box_masks()
+    body = Conditions(GRID, {"body": masks["body"]})
+    card, _ = check_volume(box_volume(masks), Conditions(GRID, masks), Labelmap(body))
+    found = {finding.structure: (finding.level, finding.reason) for finding in card.findings}
+    assert found["lung"][0] == "amber" and "but the segmentation of the CT has none" in found["lung"][1]
+
+
+def test_a_low_ceiling_is_no_praise():
+    """The same low Dice on the real CT means that the comparison fails, not that the synthesis is good."""
+    row = StructureAdherence("lung", 4000.0, found_ml=300.0, dice=0.13, ceiling_dice=0.14)
+    (finding,) = judge_adherence(Adherence("hu-rules", (row,), has_reference=True))
+    assert (
+        finding.level == "amber" and "on the real CT hu-rules reaches a Dice of only 0.14" in finding.reason
+    )
+
+
+def test_the_hu_rules_hold_bone_against_chests_only():
+    """A real abdomen was red because the rules found a fifth of its bone."""
+    given = [
+        Finding("red", "adherence", "bone", "Bone overlaps by a Dice of only 0.29."),
+        Finding("red", "adherence", "body", "Body overlaps by a Dice of only 0.29."),
+    ]
+    assert outside_the_chest(given, 4000.0) == given
+    bone, body, note = outside_the_chest(given, 116.0)
+    assert (bone.level, body.level, note.level) == ("amber", "red", "amber")
+    assert "116 ml of lung, and hu-rules is made for chest CT" in note.reason
 
 
 def test_without_masks_the_volume_alone_is_judged():
@@ -190,7 +268,8 @@ def test_only_volumes_of_a_known_model_get_its_reference():
 def test_the_page_of_a_set_shows_every_structure():
     made, reference = box_reference(range(10, 14), name="<set>"), box_reference()
     rows = compare_sets(made, reference)
-    page = render_set_page(made, reference, rows)
+    page = render_set_page(made, reference, rows, ["<few>"])
     assert "&lt;set&gt; against boxes" in page and "<set>" not in page
-    assert page.count("<img class='plot'") == 2 and "N = 4" in page and "N = 8" in page
+    assert page.count("<img class='plot'") == 2 and "N = 12" in page and "N = 24" in page
+    assert "<h2>To keep in mind</h2><ul><li>&lt;few&gt;" in page and warnings_section([]) == ""
     assert "not clinical validity" in page

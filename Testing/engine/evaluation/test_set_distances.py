@@ -138,5 +138,8 @@ def test_draws_are_those_of_the_seed_and_few_volumes_have_no_floor():
     )
     assert len(one.halves[0][0]) == 2
     assert not Resampling.draw(3, 9, 2, 2, seed=9).halves
+    assert not Resampling.draw(2, 9, 4, 2, seed=9).replicates, (
+        "of two volumes KID would have an interval of no width"
+    )
     bare = measure_distances(volumes(0, 3), volumes(1, 3), Resampling.draw(3, 3, 0, 5, seed=0)).summary()
     assert bare.fid > 0 and bare.fid_low is None and bare.fid_floor is None

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from medlord.conditions import Conditions
 from medlord.errors import CancelledError, InputError, WeightsError
 from medlord.evaluation.segmenters import HuRules
 from medlord.evaluation.sets.evaluation import EvaluationSettings, evaluate_sets
 from medlord.evaluation.sets.extractors import _resnet50, extractor_of, load_radimagenet
 from medlord.evaluation.sets.features import FeatureSettings
 from medlord.evaluation.sets.page import render_evaluation_page
+from medlord.evaluation.sets.regional import measure_set
 from medlord.evaluation.sets.slices import WINDOWS, plane_slices, windowed
-from medlord.evaluation.sets.store import volume_files_of
+from medlord.evaluation.sets.store import WorkFolder, hashed_files, volume_files_of
 from medlord.volume_files import save_volume
 from medlord.volumes import Grid, Volume
 
@@ -169,11 +171,43 @@ def test_what_was_computed_is_kept_and_taken_again(sets, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:1000])
     again = evaluate_sets(real, synthetic, work, extractor=counting, **options)
     assert len(calls) == 3 * 8 and again.distances == whole.distances
+    content = bytearray(damaged.read_bytes())
+    content[400:430] = bytes(30)
+    damaged.write_bytes(content)
+    with pytest.raises(InputError, match=f"{damaged.name} in .* is damaged .*delete it and run again"):
+        evaluate_sets(real, synthetic, work, extractor=counting, **options)
+    damaged.unlink()
+    evaluate_sets(real, synthetic, work, extractor=counting, **options)
+    assert len(calls) == 3 * 9
     assert not [path for path in work.iterdir() if "patient" in path.name]
     evaluate_sets(
         real, synthetic, work, extractor=counting, feature_settings=settings(slices=2), settings=few
     )
-    assert len(calls) == 3 * 8 + 2 * 3 * 7, "other settings, other features"
+    assert len(calls) == 3 * 9 + 2 * 3 * 7, "other settings, other features"
+
+
+class Counted:
+    """Finds tissue and air by HU; asked for a subset, it has the same name and version, as TotalSegmentator does."""
+
+    name, version = "counted", "1"
+
+    def __init__(self, *structures: str):
+        self.structures, self.calls = structures, 0
+
+    def segment(self, volume, structures, progress=None, cancel=None):
+        self.calls += 1
+        known = {"body": volume.array > -500, "lung": volume.array < -500}
+        return Conditions(volume.grid, {name: known[name] for name in structures})
+
+
+def test_a_subset_of_structures_is_not_taken_for_the_whole(sets, tmp_path):
+    real, _ = files(sets)
+    hashed, work = hashed_files(real[:2]), WorkFolder(tmp_path)
+    few, all_of_them = Counted("body"), Counted("body", "lung")
+    assert list(measure_set(hashed, few, work, name="x").structures) == ["body"]
+    assert list(measure_set(hashed, all_of_them, work, name="x").structures) == ["body", "lung"]
+    measure_set(hashed, all_of_them, work, name="x")
+    assert (few.calls, all_of_them.calls) == (2, 2), "the same once more is taken from the folder"
 
 
 def test_copies_other_fields_of_view_and_few_slices_are_told(sets, extractor, tmp_path):
@@ -189,6 +223,7 @@ def test_copies_other_fields_of_view_and_few_slices_are_told(sets, extractor, tm
     assert "1 files are in both sets" in told and "400 x 360 x 340 mm synthetic" in told
     assert "2 slices for 6 features" in told and "no floor" in told and "--pixel-mm 10" in told
     assert result.distances["lung"]["mean"].fid_floor is None
+    assert "Of 2 volumes intervals are not given: 20 or more" in told
 
 
 def test_what_cannot_be_evaluated_leaves_nothing_behind(sets, extractor, tmp_path):

@@ -13,6 +13,9 @@ from .kernel import KernelSums
 CENTRAL_SHARE = 95.0
 """Percent of the bootstrap's replicates within an interval."""
 
+SMALLEST_BOOTSTRAP = 3
+"""Of two volumes a bootstrap draws the same two, or one twice, which has no KID: that interval would have no width."""
+
 
 @dataclass(frozen=True)
 class Resampling:
@@ -27,13 +30,16 @@ class Resampling:
 
     @classmethod
     def draw(cls, real: int, synthetic: int, replicates: int, splits: int, seed: int) -> Resampling:
-        """Draws for sets of so many volumes; halves need at least two volumes each, or there are none."""
+        """Draws for sets of so many volumes.
+
+        There are no replicates of fewer than `SMALLEST_BOOTSTRAP` volumes, and no halves of fewer than two.
+        """
         draws = np.random.default_rng(seed)
         size = min(real // 2, synthetic)
         boot = [
             (np.bincount(draws.integers(real, size=real), minlength=real),
              np.bincount(draws.integers(synthetic, size=synthetic), minlength=synthetic))
-            for _ in range(replicates)
+            for _ in range(replicates if min(real, synthetic) >= SMALLEST_BOOTSTRAP else 0)
         ]  # fmt: skip
         halves = []
         for _ in range(splits if size >= 2 else 0):

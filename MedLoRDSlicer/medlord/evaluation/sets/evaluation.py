@@ -8,19 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from ...checksums import sha256_of
 from ...errors import InputError
 from ...output_folders import new_folder
 from ...progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ..reference import ReferenceDistribution
-from ..reference_check import SetComparison, compare_sets
+from ..reference_check import (
+    FIELD_OF_VIEW_RATIO,
+    SMALLEST_SET,
+    SetComparison,
+    compare_sets,
+    set_warnings,
+)
 from ..segmenters import Segmenter
 from .distances import Distances, Resampling, mean_of, measure_distances
 from .extractors import FeatureExtractor
 from .features import FeatureSettings, SetFeatures, collect_features
 from .regional import measure_set
 from .slices import PLANES
-from .store import SetFile, WorkFolder
+from .store import SetFile, WorkFolder, hashed_files
 
 MEAN = "mean"
 """Name of the mean of the three planes, the 2.5D value."""
@@ -34,8 +39,6 @@ MEANINGS = {
     "kid_floor": "KID of one half of the real volumes against the other",
     MEAN: "mean of the axial, coronal and sagittal value (2.5D)",
 }
-
-_FIELD_OF_VIEW_RATIO = 1.1
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,10 @@ def evaluate_sets(
         raise InputError(
             f"There are {len(real)} real and {len(synthetic)} synthetic volumes; each set needs at least two."
         )
-    sets = {"real": _hashed(real, progress, cancel), "synthetic": _hashed(synthetic, progress, cancel)}
+    sets = {
+        "real": hashed_files(real, progress, cancel),
+        "synthetic": hashed_files(synthetic, progress, cancel),
+    }
     result = SetEvaluation({name: len(files) for name, files in sets.items()})
     result.warnings += _doubles(sets)
     # An error before anything is stored leaves no folder behind.
@@ -131,6 +137,7 @@ def evaluate_sets(
         folder = WorkFolder(place)
         if segmenter is not None:
             result.regions = _regions(sets, segmenter, folder, progress, cancel)
+            result.warnings += set_warnings(*result.regions[1:])
         if extractor is not None:
             feature_settings, settings = (
                 feature_settings or FeatureSettings(),
@@ -168,18 +175,6 @@ def _regions(
         for name in ("synthetic", "real")
     )
     return compare_sets(made, reference), made, reference
-
-
-def _hashed(paths: Sequence[Path], progress: Progress | None, cancel: Cancel | None) -> list[SetFile]:
-    clock = PhaseClock("files", len(paths), progress)
-    files = []
-    for path in paths:
-        raise_if_cancelled(cancel, "the reading of the files")
-        if not path.is_file():
-            raise InputError(f"There is no file {path.name} in {path.parent}; check the path.")
-        files.append(SetFile(path, sha256_of(path)))
-        clock.report(len(files))
-    return files
 
 
 def _compare(
@@ -224,7 +219,7 @@ def _compare(
         "slices_per_plane": feature_settings.slices,
         "pixel_mm": feature_settings.pixel_mm,
         "windows_hu": {name: list(window) for name, window in feature_settings.windows.items()},
-        "bootstrap_replicates": settings.replicates,
+        "bootstrap_replicates": len(resampling.replicates),
         "splits": len(resampling.halves),
         "volumes_at_floor": len(resampling.halves[0][0]) if resampling.halves else 0,
         "seed": settings.seed,
@@ -260,7 +255,7 @@ def _comparability(result: SetEvaluation, pixel_mm: float) -> list[str]:
     real, synthetic = result.geometry["real"], result.geometry["synthetic"]
     sizes = np.array(real["field_of_view_mm"]), np.array(synthetic["field_of_view_mm"])
     ratio = float(np.max(np.maximum(sizes[0] / sizes[1], sizes[1] / sizes[0])))
-    if ratio > _FIELD_OF_VIEW_RATIO:
+    if ratio > FIELD_OF_VIEW_RATIO:
         found.append(
             f"The fields of view differ ({_millimetres(sizes[0])} real, {_millimetres(sizes[1])} synthetic): part of "
             "the distances is how much is in the picture."
@@ -277,6 +272,12 @@ def _comparability(result: SetEvaluation, pixel_mm: float) -> list[str]:
             f"There are {fewest} slices for {result.features['dimension']} features: FID is too high by much more than "
             "its interval says. Compare it at the floor's size with the floor, and look at KID."
         )
+    fewest_volumes = min(result.counts.values())
+    if fewest_volumes < SMALLEST_SET:
+        intervals = (
+            "are narrower than they should be" if result.settings["bootstrap_replicates"] else "are not given"
+        )
+        found.append(f"Of {fewest_volumes} volumes intervals {intervals}: {SMALLEST_SET} or more are needed.")
     if not result.settings["splits"]:
         found.append("Without two volumes for each half of the real set there is no floor to compare with.")
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from ... import __version__
 from ...errors import InputError
 from ...progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ...volume_files import load_volume, write_atomically
@@ -60,11 +62,20 @@ class SetFeatures:
     spacings_mm: np.ndarray
 
     def of(self, plane: str, window: str) -> list[np.ndarray]:
-        """Features [slices, features] of one plane and window, one array per volume."""
+        """Features [slices, features] of one plane and window, one array per volume.
+
+        Raises `InputError` for a stored file that was damaged since it was written.
+        """
         found = []
         for path in self.stored:
-            with np.load(path, allow_pickle=False) as data:
-                found.append(data[_key(plane, window)])
+            try:
+                with np.load(path, allow_pickle=False) as data:
+                    found.append(data[_key(plane, window)])
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+                raise InputError(
+                    f"{path.name} in {path.parent} is damaged ({error}); delete it and run again: it is then computed "
+                    "once more."
+                ) from error
         return found
 
 
@@ -83,7 +94,7 @@ def collect_features(
     About 8 kB per slice, plane and window are stored for 2048 features. Raises `InputError` that names the file for one
     that is no CT in HU or too small, `CancelledError` when `cancel` answers true; what is stored by then is kept.
     """
-    key = {"features": extractor.sha256, **asdict(settings)}
+    key = {"features": extractor.sha256, "extractor": extractor.name, "by": __version__, **asdict(settings)}
     clock = PhaseClock(phase, len(files), progress)
     stored, extents, spacings = [], [], []
     for number, file in enumerate(files):

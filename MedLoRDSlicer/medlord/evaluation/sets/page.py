@@ -8,7 +8,7 @@ from string import Template
 from ..plots import IntervalPoint, interval_plot
 from ..report_page import PLAIN_PAGE
 from ..scorecard_page import embedded
-from ..set_page import comparison_sections
+from ..set_page import comparison_sections, warnings_section
 from .distances import Distances
 from .evaluation import MEAN, MEANINGS, SetEvaluation
 
@@ -21,7 +21,7 @@ _NOTICE = (
 
 def render_evaluation_page(result: SetEvaluation) -> str:
     """The HTML of the evaluation."""
-    content = _facts(result) + _warnings(result)
+    content = _facts(result) + warnings_section(result.warnings)
     if result.distances:
         content += _overview(result) + "".join(
             _window_section(window, planes, result) for window, planes in result.distances.items()
@@ -61,17 +61,15 @@ def _facts(result: SetEvaluation) -> str:
     return f"<section class='card'><dl class='facts'>{items}</dl></section>"
 
 
-def _warnings(result: SetEvaluation) -> str:
-    if not result.warnings:
-        return ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in result.warnings)
-    return f"<section class='warnings'><h2>To keep in mind</h2><ul>{items}</ul></section>"
-
-
 def _overview(result: SetEvaluation) -> str:
     points = [
         IntervalPoint(
-            window, planes[MEAN].fid, planes[MEAN].fid_low, planes[MEAN].fid_high, planes[MEAN].fid_floor
+            window,
+            planes[MEAN].fid,
+            planes[MEAN].fid_low,
+            planes[MEAN].fid_high,
+            planes[MEAN].fid_floor,
+            planes[MEAN].fid_at_floor,
         )
         for window, planes in result.distances.items()
     ]

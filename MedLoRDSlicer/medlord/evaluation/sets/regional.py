@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
+from ... import __version__
 from ...progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ...volume_files import load_volume
 from ...volumes import require_ct
@@ -29,20 +30,11 @@ def measure_set(
 
     Raises `InputError` that names the file for one that is no CT, `CancelledError` when `cancel` answers true.
     """
-    settings = {"segmenter": segmenter.name, "version": segmenter.version}
     clock = PhaseClock(phase, len(files), progress)
     measured = []
     for number, file in enumerate(files):
         raise_if_cancelled(cancel, f"the segmentation of volume {number + 1} of {len(files)}")
-        path = work.path_of(file, settings, ".json")
-        one = _stored(work.read_json(path))
-        if one is None:
-            volume = load_volume(file.path)
-            require_ct(volume, file.path.name)
-            found = segmenter.segment(volume, segmenter.structures, None, cancel)
-            one = measure_volume(volume, found)
-            work.write_json(path, asdict(one))
-        measured.append(one)
+        measured.append(measure_file(file, segmenter, work, cancel))
         clock.report(number + 1)
     return collect_reference(
         measured,
@@ -53,10 +45,29 @@ def measure_set(
     )
 
 
+def measure_file(
+    file: SetFile, segmenter: Segmenter, work: WorkFolder, cancel: Cancel | None = None
+) -> VolumeMeasures:
+    """Segment and measure one CT (HU), or take what is stored in `work`; raises as `measure_set`."""
+    # One segmenter finds other structures when it is asked for a subset.
+    structures = list(segmenter.structures)
+    settings = {"segmenter": segmenter.name, "version": segmenter.version, "structures": structures}
+    path = work.path_of(file, {**settings, "by": __version__}, ".json")
+    one = _stored(work.read_json(path))
+    if one is None:
+        volume = load_volume(file.path)
+        require_ct(volume, file.path.name)
+        one = measure_volume(volume, segmenter.segment(volume, segmenter.structures, None, cancel))
+        work.write_json(path, asdict(one))
+    return one
+
+
 def _stored(data: dict | None) -> VolumeMeasures | None:
     """Measures as they were stored; None for nothing and for files of another version."""
     names = {part.name for part in fields(ImageQuality)}
-    if data is None or set(data) != {"structures", "quality", "extent_mm"} or set(data["quality"]) != names:
+    if data is None or set(data) != {"structures", "quality", "extent_mm"}:
+        return None
+    if not isinstance(data["quality"], dict) or set(data["quality"]) != names:
         return None
     quality = {
         name: tuple(value) if isinstance(value, list) else value for name, value in data["quality"].items()

@@ -27,13 +27,16 @@ _TISSUE_HU = -500.0
 _LEAST_TISSUE = 0.02
 
 
-def plane_slices(volume: Volume, plane: str, count: int, pixel_mm: float) -> np.ndarray:
+def plane_slices(
+    volume: Volume, plane: str, count: int, pixel_mm: float, *, chosen_by: Volume | None = None
+) -> np.ndarray:
     """Up to `count` slices across an anatomical plane, evenly spaced, as float32 HU [slices, rows, columns].
 
     Rows go down from anterior (axial) or superior, columns start at the patient's right (axial, coronal) or anterior
     (sagittal): the way such pictures are read. Pixels are `pixel_mm` wide, by linear interpolation with the smoothing
     that a coarser grid needs. Slices with less than 2 % of tissue (above -500 HU) are passed over; a volume without any
-    tissue gives slices of air, since a failed synthesis must count.
+    tissue gives slices of air, since a failed synthesis must count. `chosen_by` is a volume on the same grid whose
+    tissue decides instead, so that slices of both belong together.
     Raises `InputError` for a field of view of less than 32 pixels.
     """
     import torch
@@ -41,7 +44,10 @@ def plane_slices(volume: Volume, plane: str, count: int, pixel_mm: float) -> np.
     frame = AnatomicalFrame.of(volume.grid)
     across = PLANES[plane]
     anatomy = np.moveaxis(frame.to_anatomy(volume.array), across, 0)
-    chosen = anatomy[_evenly(_with_tissue(anatomy), count)]
+    deciding = anatomy
+    if chosen_by is not None:
+        deciding = np.moveaxis(frame.to_anatomy(chosen_by.array), across, 0)
+    chosen = anatomy[_evenly(_with_tissue(deciding), count)]
     pictures = np.ascontiguousarray(chosen.transpose(0, 2, 1)[:, ::-1, ::-1], dtype=np.float32)
     wide, high = (length for axis, length in enumerate(frame.spacing_mm) if axis != across)
     size = tuple(round(n * mm / pixel_mm) for n, mm in zip(pictures.shape[1:], (high, wide), strict=True))

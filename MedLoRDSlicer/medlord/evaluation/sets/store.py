@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...checksums import sha256_of
 from ...errors import InputError
+from ...progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ...volume_files import write_atomically
 
 _ENDINGS = (".nii", ".nii.gz", ".nrrd")
@@ -38,6 +41,21 @@ def volume_files_of(place: str | Path, what: str) -> list[Path]:
             "hundred for numbers that mean much."
         )
     return volumes
+
+
+def hashed_files(
+    paths: Sequence[Path], progress: Progress | None = None, cancel: Cancel | None = None
+) -> list[SetFile]:
+    """The files with the hashes of their content; raises `InputError` for one that is not there, `CancelledError`."""
+    clock = PhaseClock("files", len(paths), progress)
+    files = []
+    for path in paths:
+        raise_if_cancelled(cancel, "the reading of the files")
+        if not path.is_file():
+            raise InputError(f"There is no file {path.name} in {path.parent}; check the path.")
+        files.append(SetFile(path, sha256_of(path)))
+        clock.report(len(files))
+    return files
 
 
 class WorkFolder:
