@@ -59,24 +59,24 @@ class CheckRow:
 def check_rows(
     report: Mapping[str, Any], positions: Mapping[str, tuple[float, float, float]]
 ) -> list[CheckRow]:
-    """The rows of a scorecard (`Scorecard.to_dict`): what concerns the whole volume, then structures, worst first."""
+    """The rows of a scorecard (`Scorecard.to_dict`), worst first: one for the whole volume, one per structure."""
     findings = report["verdict"]["findings"]
     measured = {row["name"]: row for row in report["structures"]}
     sizes = report["regions"]["structures"]
     tissues = {row["name"]: row for row in report["hu"]}
-    rows = [
-        CheckRow("", finding["level"], finding["reason"], _numbers(), None)
-        for finding in findings
-        if finding["structure"] is None
-    ]
-    named = [finding["structure"] for finding in findings if finding["structure"] is not None]
-    for name in dict.fromkeys([*measured, *sizes, *named]):
-        own = [finding for finding in findings if finding["structure"] == name]
-        level = min((finding["level"] for finding in own), key=LEVELS.index, default="green")
+    named = [finding["structure"] for finding in findings]
+    whole = [""] if None in named else []
+    rows = []
+    for name in dict.fromkeys([*whole, *measured, *sizes, *filter(None, named)]):
+        own = sorted(
+            (finding for finding in findings if (finding["structure"] or "") == name),
+            key=lambda finding: LEVELS.index(finding["level"]),
+        )
+        level = own[0]["level"] if own else "green"
         numbers = _numbers(measured.get(name), sizes.get(name), tissues.get(name))
         reason = " ".join(finding["reason"] for finding in own)
         rows.append(CheckRow(name, level, reason, numbers, positions.get(name)))
-    return sorted(rows, key=lambda row: (bool(row.structure), LEVELS.index(row.level)))
+    return sorted(rows, key=lambda row: (LEVELS.index(row.level), bool(row.structure)))
 
 
 def _numbers(

@@ -124,6 +124,7 @@ class Check(EngineTask):
                 "The segmenter 'labelmap' takes a segmentation of the CT that exists already; choose both or none."
             )
         self.state = PREPARING
+        self.segmenter = segmenter
         self.nodes: CheckNodes | None
         self.volume_node = volume_node
         self._options = {
@@ -255,6 +256,7 @@ def _say_on(table, result: CheckResult) -> None:
         "verdict": report["verdict"]["level"],
         "meaning": report["verdict"]["meaning"],
         "notice": report["notice"],
+        "scope": report["verdict"].get("scope", ""),
         "segmenter": report["segmenter"],
         "contrast_phase": report["contrast_phase"],
         "reference": reference

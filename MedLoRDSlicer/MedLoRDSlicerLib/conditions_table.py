@@ -18,13 +18,13 @@ from medlord.volumes import Grid
 
 from .mask_volumes import volume_in_pieces
 from .placement import Point, grid_center, model_grid
-from .segments import Assignment, ByHand, Preparation, SegmentMatch, assign_segments
+from .segments import BY_HAND, Assignment, ByHand, Preparation, SegmentMatch, assign_segments
 from .translation import _
 
 if TYPE_CHECKING:
     from medlord.bundles.description import ModelDescription
 
-EMPTY, OUTSIDE, THIN, INCOMPLETE, GONE = "empty", "outside", "thin", "incomplete", "gone"
+ABSENT, EMPTY, OUTSIDE, THIN, INCOMPLETE, GONE = "absent", "empty", "outside", "thin", "incomplete", "gone"
 # The limits at which the engine warns too.
 _LOST_SHARE = 0.01
 _KEPT_VOLUME = (0.8, 1.25)
@@ -209,6 +209,14 @@ def _unmeasured_table(
     segmentation_node, description: ModelDescription, by_hand: ByHand | None
 ) -> ConditionsTable:
     vocabulary = load_vocabulary()
+    if not description.conditions:
+        return ConditionsTable(
+            [],
+            reason=_(
+                "This model follows no structures, and the panel runs models that do: choose another one, or use "
+                "'medlord synthesize --unconditional'."
+            ),
+        )
     if segmentation_node is None:
         rows = [
             ConditionRow(name, *_appearance(name, None, (), vocabulary)) for name in description.conditions
@@ -244,6 +252,8 @@ def _row(name: str, assignment: Assignment, segmentation, vocabulary: Vocabulary
             vocabulary[part].display if part in vocabulary else part for part in assignment.incomplete[name]
         )
         warnings.append(ConditionWarning(INCOMPLETE, _("Put together without {names}.").format(names=absent)))
+    if assignment.segments and not (ids or warnings or assignment.how.get(name) == BY_HAND):
+        warnings.append(ConditionWarning(ABSENT, _("No segment makes it; it is left to the model.")))
     title, color = _appearance(name, segmentation, ids, vocabulary)
     return ConditionRow(
         condition=name,

@@ -6,6 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from medlord.errors import EngineError
+
+from .translation import _
+
 if TYPE_CHECKING:
     from medlord.client import EngineClient
     from medlord.conditions import Conditions
@@ -31,6 +35,7 @@ class Engine:
         # A taker that raises must not lose the messages behind its own.
         self._waiting: deque[Message] = deque()
         self._log_takers: list[LogTaker] = []
+        self._making_client = False
 
     @property
     def pid(self) -> int | None:
@@ -108,11 +113,24 @@ class Engine:
 
     def _submit(self, take: Take, send: Callable[[EngineClient], str]) -> str:
         if self._client is None:
-            self._client = self._factory()
-            self._client.log = self._tell_log
+            self._make_client()
         job = send(self._client)
         self._takers[job] = take
         return job
+
+    def _make_client(self) -> None:
+        """An installation shows questions and processes events meanwhile: what is pressed then must not begin another.
+
+        Raises `EngineError` for that.
+        """
+        if self._making_client:
+            raise EngineError(_("The engine is being installed or started; wait for it, then press again."))
+        self._making_client = True
+        try:
+            self._client = self._factory()
+        finally:
+            self._making_client = False
+        self._client.log = self._tell_log
 
     def _tell_log(self, line: str) -> None:
         for take in tuple(self._log_takers):

@@ -20,6 +20,7 @@ from .check_choices import structures_to_check
 from .checks import HU_RULES, LABELMAP, Check
 from .conditions_table import ConditionsTable, Measurement, build_conditions_table
 from .engine import Engine, shared_engine
+from .file_recipes import adopt_recipe
 from .headless import in_slicer_application
 from .placement import Point, grid_center
 from .recipes import recipe_in
@@ -213,6 +214,7 @@ class SynthesisLogic:
             raise InputError("A CT in the scene is needed to check; choose a volume.")
         if reference.lower().endswith(".json"):
             reference = str(Path(reference).expanduser().absolute())
+        adopt_recipe(volume_node)
         if segmenter != LABELMAP:
             find_segmenter(segmenter)
         wanted = structures_to_check(volume_node, segmenter)

@@ -12,6 +12,7 @@ from medlord.errors import InputError
 from .panels.checks_panel import ChecksPanel
 from .panels.conditions_panel import ConditionsPanel
 from .panels.context import PanelContext
+from .panels.file_watch import FileWatch
 from .panels.generate_panel import GeneratePanel
 from .panels.inputs_panel import InputsPanel
 from .panels.results_panel import ResultsPanel
@@ -65,6 +66,8 @@ class SynthesisPanel:
         self._gui_tag = None
         self._refreshing = self._working = self._scene_is_closing = self._is_cleaned_up = False
         self._is_shown = False
+        # The ID of the newest result while another module is open.
+        self._unseen = ""
         self.context = PanelContext(
             scene,
             logic,
@@ -88,18 +91,10 @@ class SynthesisPanel:
         self.checks = ChecksPanel(ui, self.context)
         self.settings = SettingsPanel(ui, self.context, self.generate.find_models)
         self.review = ReviewPanel(ui, self.context, window=window, reason=self._reason_against_reading)
+        self.files = FileWatch(scene, self._on_recipes_found)
         self._timer = make_timer(_POLL_MS, self._on_timer)
         self._parameters_watch = Watch(self._on_parameters_changed)
-        self._scene_watches = []
-        for event, callback in (
-            (scene.StartCloseEvent, self._on_scene_closing),
-            (scene.EndCloseEvent, self._on_scene_closed),
-            (scene.StartImportEvent, self._on_scene_importing),
-            (scene.EndImportEvent, self._on_scene_imported),
-        ):
-            watch = Watch(callback)
-            watch.on(scene, (event,))
-            self._scene_watches.append(watch)
+        self._scene_watches = self._watch_scene()
         self._sets_before_import: list = []
         ui.parameterSetSelector.addAttribute(_PARAMETER_NODE, "ModuleName", MODULE_NAME)
         ui.parameterSetSelector.setNodeTypeLabel(_("parameter set"), _PARAMETER_NODE)
@@ -121,7 +116,11 @@ class SynthesisPanel:
             if self.parameters is None:
                 self._bind(node)
         self.conditions.forget()
+        self.files.look()
         self.refresh()
+        unseen, self._unseen = self.scene.GetNodeByID(self._unseen) if self._unseen else None, ""
+        if unseen is not None:
+            self._show_result(unseen)
 
     def exit(self) -> None:
         """Another module is opened: layout and keys are its own; runs go on."""
@@ -140,10 +139,25 @@ class SynthesisPanel:
         for section in (self.runs, self.results, self.conditions):
             section.cleanup()
         self.review.cleanup()
+        self.files.cleanup()
         self.generate.devices.cleanup()
         self._bind(None)
         for watch in self._scene_watches:
             watch.on(None, ())
+
+    def _watch_scene(self) -> list[Watch]:
+        """Follow closing and loading of the scene."""
+        scene, watches = self.scene, []
+        for event, callback in (
+            (scene.StartCloseEvent, self._on_scene_closing),
+            (scene.EndCloseEvent, self._on_scene_closed),
+            (scene.StartImportEvent, self._on_scene_importing),
+            (scene.EndImportEvent, self._on_scene_imported),
+        ):
+            watch = Watch(callback)
+            watch.on(scene, (event,))
+            watches.append(watch)
+        return watches
 
     def refresh(self) -> None:
         """Show what the parameter set, the queue and the scene hold now."""
@@ -227,10 +241,21 @@ class SynthesisPanel:
         self.refresh()
 
     def _on_result(self, volume_node) -> None:
-        if not self.results.compare.active:
-            self.context.show(volume_node)
+        # Who draws in another module meanwhile keeps what the views show.
+        if self._is_shown:
+            self._show_result(volume_node)
+        else:
+            self._unseen = volume_node.GetID()
         self.results.take_new(volume_node)
         self.checks.take_new(volume_node)
+
+    def _on_recipes_found(self) -> None:
+        self.results.offer()
+        self.refresh()
+
+    def _show_result(self, volume_node) -> None:
+        if not self.results.compare.active:
+            self.context.show(volume_node)
 
     def _bind(self, node) -> None:
         """Connect the widgets with a parameter node (None: with none)."""
@@ -255,6 +280,7 @@ class SynthesisPanel:
 
     def _on_scene_closing(self, caller=None, event=None) -> None:
         self._scene_is_closing = True
+        self._unseen = ""
         self.inputs.stop()
         self.review.leave()
         self.results.leave()

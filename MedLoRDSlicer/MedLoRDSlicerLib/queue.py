@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medlord.errors import CancelledError, MedlordError
+from medlord.errors import CancelledError, EngineError, MedlordError
 
 from .placement import grid_center
 from .task import CANCELLED, DROPPED, FAILED, PREPARING
@@ -74,6 +74,13 @@ class QueuedRun:
             self.run = self._begin(self)
         except MedlordError as error:
             self._end(FAILED, error)
+        except Exception as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: Exception) -> None:
+        """End it after a fault of the program, so that it does not meet the same one at every `poll`."""
+        self._end(FAILED, EngineError(_("It could not begin: {reason}").format(reason=repr(error))))
 
     def cancel(self) -> None:
         """Take it out of the queue, or ask the engine to stop it."""
@@ -200,10 +207,20 @@ class RunQueue:
                 current.run.poll()
         preparing = next((entry for entry in self.entries if entry.state == PREPARING), None)
         if preparing is not None:
-            end = time.monotonic() + _BUDGET_S
-            preparing.preparation.step()
-            while not preparing.preparation.done and time.monotonic() < end:
-                preparing.preparation.step()
+            self._prepare(preparing)
+
+    def _prepare(self, entry: QueuedRun) -> None:
+        """Some masks; a fault of the program ends all that need them."""
+        end = time.monotonic() + _BUDGET_S
+        try:
+            entry.preparation.step()
+            while not entry.preparation.done and time.monotonic() < end:
+                entry.preparation.step()
+        except Exception as error:
+            for other in self.open_entries:
+                if other.preparation is entry.preparation:
+                    other.fail(error)
+            raise
 
     def _append(self, added: list[QueuedRun]) -> None:
         done = [entry for entry in self.entries if entry.done]

@@ -9,6 +9,7 @@ from medlord.recipe import Recipe
 from medlord.volumes import Grid
 
 from .conditions_table import by_hand_from_text
+from .file_recipes import adopt_recipe
 from .results import (
     BY_HAND_ATTRIBUTE,
     CONDITIONS_ROLE,
@@ -67,7 +68,11 @@ def is_synthetic(node) -> bool:
 
 
 def recipe_in(volume_node) -> Recipe:
-    """The recipe of a synthetic volume, checked. Raises `InputError` when there is none or it was damaged."""
+    """The recipe of a synthetic volume, or that in the file it came from, checked.
+
+    Raises `InputError` when there is none or it was damaged.
+    """
+    adopt_recipe(volume_node)
     recipe = Recipe.from_dict(recipe_of(volume_node))
     recipe.require_valid()
     return recipe

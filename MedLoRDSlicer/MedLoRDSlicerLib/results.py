@@ -18,7 +18,7 @@ import vtk
 
 from medlord.conditions import Conditions
 from medlord.errors import EngineError, InputError
-from medlord.volume_files import save_volume, write_atomically
+from medlord.volume_files import SLICER_RECIPE_KEY, save_volume, write_atomically
 from medlord.volumes import Volume
 
 from .arrays import oriented_image, set_volume, volume_from_node
@@ -27,7 +27,7 @@ from .headless import rendering_paused
 from .results_table import StructureNumbers, add_seed_columns, add_table, measure_structure
 from .segments import add_segmentation, condition_segment
 
-RECIPE_ATTRIBUTE = "MedLoRD.recipe"
+RECIPE_ATTRIBUTE = SLICER_RECIPE_KEY
 SYNTHETIC_ATTRIBUTES = {"MedLoRD.synthetic": "1", "synthetic": "1"}
 DISPLAY_PRESET = "CT_ABDOMEN"
 MEDIASTINAL_WINDOW_HU, MEDIASTINAL_LEVEL_HU = 400.0, 40.0
@@ -234,13 +234,17 @@ def apply_ct_display(volume_node) -> None:
 
 def _add_ct(scene, volume: Volume, name: str, details: dict[str, str]):
     """The CT as int16 with its provenance; its NRRD storage writes every attribute into the file."""
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node = scene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+    node.UnRegister(None)
+    node.SetName(scene.GenerateUniqueName(name))
+    # First, so that lists of synthetic volumes see at once that it is one.
+    node.SetAttribute(RECIPE_ATTRIBUTE, json.dumps(volume.recipe))
+    node = scene.AddNode(node)
     array = volume.array
     if array.dtype != np.int16:
         low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
         array = np.clip(np.rint(array), low, high).astype(np.int16)
     set_volume(node, array, volume.grid.affine)
-    node.SetAttribute(RECIPE_ATTRIBUTE, json.dumps(volume.recipe))
     mark_node(node, series_tags(volume.recipe))
     for key, value in details.items():
         node.SetAttribute(f"MedLoRD.{key}", value)
@@ -311,6 +315,11 @@ def put_into_folder(scene, node, folder: int | None, beside=None) -> int:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     _put_into(hierarchy, node, _folder_of(hierarchy, beside) if folder is None else folder)
     return hierarchy.GetItemByDataNode(node)
+
+
+def folder_of(node) -> int:
+    """The subject-hierarchy item under which a node of a scene lies."""
+    return _folder_of(slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene()), node)
 
 
 def _item_ids(hierarchy) -> list[int]:

@@ -13,7 +13,7 @@ from medlord.errors import InputError
 from .arrays import set_volume, volume_from_node, volume_grid
 from .dicom_markers import mark_item, mark_node, series_tags
 from .recipes import is_synthetic
-from .results import SYNTHETIC_ATTRIBUTES, SampleSet, put_into_folder, recipe_of
+from .results import SYNTHETIC_ATTRIBUTES, SampleSet, folder_of, put_into_folder, recipe_of
 
 __all__ = ["SampleSet", "add_standard_deviation", "random_seed", "sibling_seeds", "synthetic_siblings"]
 
@@ -41,12 +41,14 @@ def sibling_seeds(first: int, count: int) -> list[int]:
 def synthetic_siblings(volume_node) -> list:
     """All volumes of the scene that differ from a synthetic one by their seed alone, itself included, by seed.
 
-    Raises `InputError` when the volume carries no recipe.
+    Of several with the same seed the one in the volume's own folder is taken, else the first. Raises `InputError`
+    when the volume carries no recipe.
     """
     recipe, grid, scene = recipe_of(volume_node), volume_grid(volume_node), volume_node.GetScene()
     found: dict[int, object] = {recipe["seed"]: volume_node}
-    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
-        node = scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode")
+    kind, own_folder = "vtkMRMLScalarVolumeNode", folder_of(volume_node)
+    nodes = [scene.GetNthNodeByClass(number, kind) for number in range(scene.GetNumberOfNodesByClass(kind))]
+    for node in sorted(nodes, key=lambda node: folder_of(node) != own_folder):
         if not is_synthetic(node) or node.GetImageData() is None:
             continue
         other = recipe_of(node)

@@ -78,8 +78,8 @@ class SegmentationInput:
         sentences = []
         if self.unmatched:
             sentences.append(
-                f"Not used, because the model has no such condition or the name is unknown: "
-                f"{', '.join(self.unmatched)}. Rename a segment or set its terminology to use it."
+                f"Not used, because no structure of the model is made from it: {', '.join(self.unmatched)}. Choose it "
+                "in the table, rename it or set its terminology to use it."
             )
         return sentences + self._incomplete_sentences()
 

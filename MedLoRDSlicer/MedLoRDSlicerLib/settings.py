@@ -11,6 +11,8 @@ PYTHON = PREFIX + "EnginePython"
 DEVICE = PREFIX + "Device"
 MODEL_FOLDER = PREFIX + "ModelFolder"
 LICENCES = PREFIX + "AcceptedLicences"
+SEGMENTER_WEIGHTS = PREFIX + "TotalSegmentatorWeights"
+SEGMENTER_LICENCE_KEY = PREFIX + "TotalSegmentatorLicenceKey"
 PENDING_INSTALLATION = PREFIX + "PendingInstallation"
 AUTOMATIC_DEVICE = "auto"
 
@@ -67,6 +69,24 @@ class MachineSettings:
     @accepted_licences.setter
     def accepted_licences(self, entries: Iterable[str]) -> None:
         self._write(LICENCES, "\n".join(dict.fromkeys(entries)))
+
+    @property
+    def segmenter_weights(self) -> str:
+        """A folder with TotalSegmentator's weights; empty for TotalSegmentator's own."""
+        return self._read(SEGMENTER_WEIGHTS)
+
+    @segmenter_weights.setter
+    def segmenter_weights(self, path: str) -> None:
+        self._write(SEGMENTER_WEIGHTS, path)
+
+    @property
+    def segmenter_licence_key(self) -> str:
+        """The user's own licence key of TotalSegmentator; empty for none. It belongs into no scene and no log."""
+        return self._read(SEGMENTER_LICENCE_KEY)
+
+    @segmenter_licence_key.setter
+    def segmenter_licence_key(self, key: str) -> None:
+        self._write(SEGMENTER_LICENCE_KEY, key)
 
     @property
     def installation_pending(self) -> bool:

@@ -1,7 +1,8 @@
 """Reading and writing volumes: NIfTI and NRRD, with the recipe inside the file.
 
-NIfTI carries the recipe as a header extension (code 6, comment), NRRD as the key `medlord_recipe`. Files are
-written beside their target and renamed, so a crash or a full disk leaves the old file or none.
+NIfTI carries the recipe as a header extension (code 6, comment), NRRD as the key `medlord_recipe`, or `MedLoRD.recipe`
+where Slicer saved it. Files are written beside their target and renamed, so a crash or a full disk leaves the old file
+or none.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ from .errors import EngineError, InputError
 from .volumes import Grid, Volume
 
 NRRD_RECIPE_KEY = "medlord_recipe"
+# The second is what Slicer writes: the name of the attribute that a volume's node has.
+SLICER_RECIPE_KEY = "MedLoRD.recipe"
+NRRD_RECIPE_KEYS = (NRRD_RECIPE_KEY, SLICER_RECIPE_KEY)
 SYNTHETIC_KEY = "medlord_synthetic"
+NRRD_SYNTHETIC_KEYS = frozenset({SYNTHETIC_KEY, "MedLoRD.synthetic", "synthetic", *NRRD_RECIPE_KEYS})
+"""Any of them says that a volume is synthetic; some are what Slicer writes of a node's attributes."""
 _NIFTI_COMMENT = 6
 # Read once: asking sets it for a moment, which other threads would notice.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
-_NIFTI_MARK = b"medlord_recipe="
+NIFTI_MARK = b"medlord_recipe="
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -208,8 +214,8 @@ def _read_nifti(path: Path) -> Volume:
     for extension in image.header.extensions:
         content = extension.get_content()
         content = content if isinstance(content, bytes) else str(content).encode()
-        if content.startswith(_NIFTI_MARK):
-            recipe = json.loads(content[len(_NIFTI_MARK) :].rstrip(b"\0").decode("utf-8"))
+        if content.startswith(NIFTI_MARK):
+            recipe = json.loads(content[len(NIFTI_MARK) :].rstrip(b"\0").decode("utf-8"))
     return Volume(array, Grid(array.shape, image.affine), recipe)
 
 
@@ -222,7 +228,7 @@ def _write_nifti(path: Path, array: np.ndarray, grid: Grid, recipe: dict | None,
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = b"SYNTHETIC CT (MedLoRD)" if synthetic else b"MedLoRD"
     if recipe is not None:
-        content = _NIFTI_MARK + json.dumps(recipe, sort_keys=True).encode("utf-8")
+        content = NIFTI_MARK + json.dumps(recipe, sort_keys=True).encode("utf-8")
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension(_NIFTI_COMMENT, content))
     nibabel.save(image, path)
 
@@ -240,8 +246,8 @@ def _read_nrrd(path: Path) -> Volume:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    keys = image.GetMetaDataKeys()
-    recipe = json.loads(image.GetMetaData(NRRD_RECIPE_KEY)) if NRRD_RECIPE_KEY in keys else None
+    key = next((key for key in NRRD_RECIPE_KEYS if image.HasMetaDataKey(key)), None)
+    recipe = json.loads(image.GetMetaData(key)) if key else None
     return Volume(np.ascontiguousarray(array), Grid(array.shape, _LPS_TO_RAS @ affine), recipe)
 
 

@@ -16,7 +16,7 @@ def fill(opened, drawing) -> None:
     ui.seedLineEdit.text, ui.resultNameLineEdit.text = "123", "Mine"
     ui.samplesSpinBox.value, ui.stepsSpinBox.value = 4, 9
     ui.controlStrengthSlider.value = 0.5
-    opened.panel.generate.attribute_boxes["contrast_phase"].currentIndex = 2
+    opened.panel.generate.attribute_boxes["contrast_phase"].currentIndex = 3
     box_of(opened, "lung").currentIndex = 3
 
 
@@ -70,7 +70,7 @@ def test_several_sets_of_settings(scene, open_panel, tiny_model):
     second = ui.parameterSetSelector.currentNode()
     assert second is not first and second.GetAttribute("ModuleName") == "MedLoRDSlicer"
     opened.panel.parameters.model = tiny_model
-    assert shown(opened) == (None, "0", "", 1, 25, 1.0, "Native", "—")
+    assert shown(opened) == (None, "0", "", 1, 25, 1.0, "Left to the model", "—")
     ui.seedLineEdit.text = "5"
     ui.parameterSetSelector.setCurrentNode(first)
     assert shown(opened) == FILLED
@@ -167,6 +167,9 @@ def test_the_table_says_how_and_how_much(scene, open_panel, screenshots):
     assert cells(opened, 2) == ["name", "alias", "", ""]
     assert cells(opened, 3) == ["10644.5", "907.2", "", ""]
     assert opened.ui.unusedLabel.text == "Not used: scribble"
+    said = "Bones, Aorta: No segment makes it; it is left to the model."
+    assert said in opened.ui.conditionsWarningLabel.text.splitlines()
+    assert [bool(text) for text in cells(opened, 4)] == [False, True, True, True], "the lungs are thin"
     pictures(opened, screenshots, "structures")
 
 

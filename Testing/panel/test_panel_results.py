@@ -27,6 +27,27 @@ def finished(open_panel, scene):
     engine.close()
 
 
+def test_a_synthetic_ct_that_came_as_a_file_is_a_result(open_panel, scene, tmp_path):
+    import slicer
+    from scene_building import AFFINE, SHAPE, chest_masks, synthetic
+
+    from medlord.volume_files import save_volume
+    from medlord.volumes import Grid
+
+    volume, _conditions = synthetic(Grid(SHAPE, AFFINE), chest_masks(), 42)
+    save_volume(volume, tmp_path / "ct.nii.gz", recipe=volume.recipe, synthetic=True)
+    opened = open_panel()
+    ui = opened.ui
+    assert ui.resultSelector.nodeCount() == 0
+    slicer.modules.volumes.logic().AddArchetypeVolume(str(tmp_path / "ct.nii.gz"), "from a file")
+    wait_until(lambda: ui.resultSelector.nodeCount() == 1)
+    ui.resultSelector.setCurrentNode(scene.GetFirstNodeByName("from a file"))
+    assert ui.reloadRecipeButton.enabled and ui.repeatButton.enabled
+    ui.reloadRecipeButton.click()
+    assert ui.seedLineEdit.text == "42"
+    assert ui.segmentationSelector.currentNode().GetName() == "from a file conditions"
+
+
 def test_without_a_result_nothing_can_be_done(finished, scene):
     opened = finished()
     ui = opened.ui

@@ -39,7 +39,7 @@ def test_a_run_shows_what_it_does_and_its_result(scene, fake, screenshots, monke
     opened = fake("good", pause_s=0.3)
     ui = opened.ui
     ui.seedLineEdit.text = "7"
-    opened.panel.generate.attribute_boxes["contrast_phase"].currentIndex = 1
+    opened.panel.generate.attribute_boxes["contrast_phase"].currentIndex = 2
     ui.resultNameLineEdit.text = "Thorax artériel 顎"
     shown = []
     ui.progressBar.connect("valueChanged(int)", lambda value: shown.append(ui.statusLabel.text))
@@ -217,6 +217,42 @@ def test_the_scene_may_change_during_a_run(scene, fake, open_panel, close, scree
     pictures(opened, screenshots, f"dropped-{'scene' if close else 'node'}")
     opened.choose(add_chest(scene))
     assert opened.panel.parameters.segmentation is not None
+
+
+def test_a_result_waits_for_who_works_in_another_module(scene, fake):
+    opened = fake("good")
+    opened.ui.runButton.click()
+    opened.panel.exit()
+    view = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    opened.finish()
+    ct = opened.last.run.volume_node
+    assert opened.last.state == "finished" and not view.GetBackgroundVolumeID()
+    opened.panel.enter()
+    assert view.GetBackgroundVolumeID() == ct.GetID() and opened.ui.resultSelector.currentNode() is ct
+    view.SetBackgroundVolumeID(None)
+    opened.panel.enter()
+    assert not view.GetBackgroundVolumeID(), "shown once"
+
+
+@pytest.mark.parametrize("where", ["masks", "start"])
+def test_a_fault_of_the_program_ends_the_run_and_not_the_queue(fake, monkeypatch, where):
+    def fault(*_arguments, **_options):
+        raise ZeroDivisionError("a fault")
+
+    opened = fake("good")
+    opened.ui.samplesSpinBox.value = 2
+    opened.ui.runButton.click()
+    queue, entries = opened.panel.queue, opened.panel.queue.entries
+    if where == "masks":
+        monkeypatch.setattr(entries[0].preparation, "step", fault)
+    else:
+        monkeypatch.setattr(opened.panel.logic, "start", fault)
+    for _time in range(1 if where == "masks" else 2):
+        with pytest.raises(ZeroDivisionError):
+            while True:
+                queue.poll()
+    assert [entry.state for entry in entries] == ["failed"] * 2 and not queue.busy
+    assert "a fault" in opened.ui.statusLabel.text and opened.ui.runButton.text == "Run"
 
 
 def test_the_result_is_made_of_what_the_masks_are(scene, fake):

@@ -164,6 +164,9 @@ def test_a_question_in_the_middle_is_asked_once(scene, open_panel):
 
     def factory():
         asked.append(True)
+        # Pressed meanwhile: no second installation beside the first.
+        opened.ui.findDevicesButton.click()
+        assert "being installed or started" in opened.ui.memoryLabel.text
         end = time.monotonic() + 0.3
         while time.monotonic() < end:
             process_events()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from panel_building import pictures, process_events, wait_until
 from scene_building import add_chest, add_segmentation, box
@@ -15,7 +17,7 @@ def test_an_empty_scene_says_what_to_do(open_panel, screenshots):
     assert not any(button.enabled for button in (ui.editButton, ui.compareButton, ui.reloadRecipeButton))
     assert "Choose a segmentation" in ui.reasonLabel.text
     phases = opened.panel.generate.attribute_boxes["contrast_phase"]
-    assert [phases.itemData(row) for row in range(phases.count)] == ["native", "arterial", "venous"]
+    assert [phases.itemData(row) for row in range(phases.count)] == ["", "native", "arterial", "venous"]
     assert ui.licenceLabel.text.endswith("Apache-2.0") and not ui.acceptLicenceButton.visible
     assert ui.conditionsTable.rowCount == 4
     pictures(opened, screenshots, "empty")
@@ -48,6 +50,18 @@ def test_an_unknown_model_is_said_and_run_stays_off(scene, open_panel, screensho
     row = opened.ui.modelComboBox.findData("thorax-phantom")
     opened.ui.modelComboBox.currentIndex = row
     assert opened.ui.runButton.enabled and opened.ui.conditionsTable.rowCount == 12
+
+
+def test_a_model_without_structures_is_said(scene, open_panel, monkeypatch):
+    opened = open_panel()
+    ui, panel = opened.ui, opened.panel
+    free = replace(panel.context.description, conditions=[])
+    panel.parameters.model = "no-such-model"  # takes away the table's rows, with their boxes
+    monkeypatch.setattr(panel.logic, "describe_model", lambda model: free)
+    panel.parameters.model = "free"
+    ui.segmentationSelector.setCurrentNode(add_chest(scene))
+    assert "follows no structures" in ui.reasonLabel.text and not ui.runButton.enabled
+    assert ui.conditionsTable.rowCount == 0
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "seed", "9223372036854775808", "٣x"])
@@ -90,6 +104,19 @@ def test_quality_sets_the_steps(open_panel):
     assert (options["sampler"], options["steps"]) == ("unipc", 25)
 
 
+def test_what_is_shown_of_the_contrast_is_what_a_run_gets(open_panel):
+    opened = open_panel()
+    box = opened.panel.generate.attribute_boxes["contrast_phase"]
+    chosen = []
+    for row in (0, 3, 0):
+        box.currentIndex = row
+        chosen.append((box.currentData, opened.panel.generate.options()["attributes"]))
+    assert chosen == [("", {}), ("venous", {"contrast_phase": "venous"}), ("", {})]
+    assert opened.panel.parameters.attributes == ""
+    opened.panel.parameters.attributes = '{"contrast_phase": "portal"}'
+    assert (box.currentData, opened.panel.generate.options()["attributes"]) == ("", {}), "of another model"
+
+
 def test_every_quality_that_is_offered_exists(open_panel):
     from medlord.sampling import SAMPLERS
 
@@ -118,6 +145,7 @@ def test_a_licence_that_asks_for_something_is_accepted_once(scene, open_panel, s
 def test_new_canvas_gives_something_to_draw_on(scene, open_panel, screenshots):
     opened = open_panel()
     ui = opened.ui
+    ui.referenceSelector.setCurrentNode(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT of another"))
     ui.newCanvasButton.click()
     drawing = ui.segmentationSelector.currentNode()
     names = [drawing.GetSegmentation().GetNthSegment(n).GetName() for n in range(4)]
@@ -139,10 +167,22 @@ def test_the_sample_becomes_the_input(scene, open_panel, screenshots):
     assert ui.jobLabel.text == "Making the sample..." and ui.stopJobButton.visible
     assert not ui.sampleButton.enabled and not ui.newCanvasButton.enabled
     pictures(opened, screenshots, "making-sample")
+    asked_in = ui.parameterSetSelector.currentNode()
+    ui.parameterSetSelector.addNode()
     wait_until(lambda: not opened.panel.inputs.busy)
     assert not ui.jobLabel.visible and ui.sampleButton.enabled
+    assert ui.segmentationSelector.currentNode() is None, "another set of settings had asked for it"
+    ui.parameterSetSelector.setCurrentNode(asked_in)
     assert ui.segmentationSelector.currentNode().GetName() == "Phantom CT segmentation"
     assert ui.referenceSelector.currentNode().GetName() == "Phantom CT"
+
+
+def test_a_template_outlives_the_parameter_set_that_asked_for_it(scene, open_panel):
+    opened = open_panel()
+    opened.ui.templateButton.click()
+    scene.RemoveNode(opened.ui.parameterSetSelector.currentNode())
+    wait_until(lambda: not opened.panel.inputs.busy)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1 and opened.panel.parameters is None
 
 
 def test_the_template_can_be_stopped(scene, open_panel):

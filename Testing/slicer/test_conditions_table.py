@@ -58,10 +58,15 @@ def test_every_condition_has_a_row_with_what_matched_it(scene):
     assert rows["body"].volume_ml == pytest.approx(22 * 18 * 16 * VOXEL_ML)
     assert rows["body"].model_volume_ml == pytest.approx(rows["body"].volume_ml, rel=0.1)
     aorta = rows["aorta"]
-    assert (aorta.segment_ids, aorta.how, aorta.warnings, aorta.volume_ml) == ((), "", (), None)
+    assert (aorta.segment_ids, aorta.how, kinds(aorta), aorta.volume_ml) == ((), "", ["absent"], None)
     assert table.reason == "" and table.unused == []
     assert [choice.name for choice in table.segments] == ["body", "lungs", "bone"]
     assert fingerprint(node) == before
+
+
+def test_a_model_without_conditions_is_said(scene):
+    table = build_conditions_table(add_chest(scene), small_model(conditions=[]))
+    assert table.rows == [] and "follows no structures" in table.reason
 
 
 def test_parts_make_a_condition_and_what_lacks_is_said(scene):
@@ -84,6 +89,7 @@ def test_what_the_user_chose_wins(scene):
     rows = rows_of(table)
     assert [rows[name].how for name in ("aorta", "lung", "body", "bone")] == ["by hand"] * 3 + [""]
     assert rows["aorta"].volume_ml == pytest.approx(14 * 12 * 10 * VOXEL_ML)
+    assert kinds(rows["lung"]) == [] and kinds(rows["bone"]) == ["absent"], "leaving it empty was a choice"
     assert rows["lung"].segment_ids == () and rows["body"].segment_names == ("body", "my scribble")
     assert rows["body"].volume_ml == pytest.approx((one | other).sum() * VOXEL_ML)
     assert [match.segment_name for match in table.unused] == ["lungs"]

@@ -130,6 +130,16 @@ def test_siblings_are_found_in_the_scene(scene):
     assert volume_grid(runs[0].volume).matches(GRID)
 
 
+def test_of_two_with_the_same_seed_the_one_in_the_same_folder_is_a_sibling(scene):
+    add(scene, 7)
+    samples = SampleSet("Two samples")
+    runs = [add(scene, seed, samples) for seed in (7, 8)]
+    siblings = synthetic_siblings(runs[1].volume)
+    assert siblings == [run.volume for run in runs]
+    deviation = add_standard_deviation(scene, siblings)
+    assert deviation.GetName() in folder_content(scene, runs[0].folder_item)
+
+
 def test_seeds_fit_a_spin_box():
     assert all(0 <= random_seed() <= HIGHEST_SEED == 2**31 - 1 for _ in range(20))
     assert len({random_seed() for _ in range(20)}) > 1

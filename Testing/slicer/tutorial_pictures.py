@@ -1,11 +1,13 @@
-"""The pictures of docs/tutorial.md: `python Testing/slicer/tutorial_pictures.py [FOLDER]`.
+"""The pictures of docs/tutorial.md and the README's overview: `python Testing/slicer/tutorial_pictures.py [FOLDER]`.
 
-Every picture is what the slice views of Slicer show (`offscreen_views`) of runs made on the spot with the bundled
-model, so they are made anew when the model changes. The default folder is Resources/Screenshots.
+Those of the tutorial are what the slice views of Slicer show (`offscreen_views`) of runs made on the spot with the
+bundled model; the overview shows the first of these runs as reports do. All are made anew when the model changes. The
+default folder is Resources/Screenshots.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -16,6 +18,9 @@ import slicer  # noqa: E402  after the paths
 from drawing import SegmentEditor  # noqa: E402
 from offscreen_views import OffscreenSliceView, add_grey_colours, save_picture, side_by_side  # noqa: E402
 
+from medlord.conditions import Conditions  # noqa: E402
+from medlord.evaluation import pictures  # noqa: E402
+from medlord.volumes import Volume  # noqa: E402
 from MedLoRDSlicerLib.canvas import new_canvas, prepare_segment_editor  # noqa: E402
 from MedLoRDSlicerLib.compare import LEFT, ORIENTATIONS, RIGHT, CompareView  # noqa: E402
 from MedLoRDSlicerLib.engine import Engine  # noqa: E402
@@ -65,6 +70,37 @@ class Photographer:
         self._layout.SetMRMLScene(None)
 
 
+def take_overview(folder: Path, volume: Volume, conditions: Conditions) -> None:
+    """Save `overview.png`: what the model was given, and the CT in three windows, in two planes."""
+    from PIL import Image
+
+    def tile(*layers: bytes) -> Image.Image:
+        images = [Image.open(io.BytesIO(layer)).convert("RGBA") for layer in layers]
+        for image in images[1:]:
+            images[0].alpha_composite(image)
+        return images[0]
+
+    names = [name for name in conditions.names if conditions[name].any()]
+    colours = pictures.colours_for(names)
+    outlines = [pictures.Outline(conditions[name], colours[name]) for name in names]
+    rows = []
+    for plane in (pictures.AXIAL, pictures.CORONAL):
+        cut = (plane, pictures.most_telling_slice(conditions, plane))
+        masks = pictures.picture_of_masks(volume.grid, *cut, outlines)
+        lung, mediastinum, bone = (
+            pictures.picture_of_ct(volume, *cut, window, "SYNTHETIC") for window in pictures.WINDOWS
+        )
+        contours = pictures.picture_of_outlines(volume.grid, *cut, outlines)
+        rows.append([tile(masks), tile(lung), tile(mediastinum, contours), tile(bone)])
+    width, gap = rows[0][0].width, 8
+    heights = [row[0].height for row in rows]
+    whole = Image.new("RGB", (4 * (width + gap) - gap, sum(heights) + gap), (20, 20, 24))
+    for row, tiles in enumerate(rows):
+        for column, image in enumerate(tiles):
+            whole.paste(image.convert("RGB"), (column * (width + gap), row * (heights[0] + gap)))
+    whole.save(folder / "overview.png", optimize=True)
+
+
 def draw_from_nothing(headless: HeadlessSlicer, logic: SynthesisLogic):
     """Body, lungs and heart as ellipsoids, as the tutorial asks for; returns the segmentation."""
     description = logic.describe_model()
@@ -104,6 +140,7 @@ def main(arguments: list[str]) -> int:
             ]
             cts = [run.wait() for run in runs]
             conditions = runs[0].nodes.conditions
+            take_overview(folder, runs[0].result.volume, runs[0].result.conditions)
             photographer.take("sample", sample.volume, cts[0], sample.segmentation, "mediastinum", heart)
             photographer.take("compare", sample.volume, cts[0], conditions, "lung", heart)
             deviation = add_standard_deviation(headless.scene, cts)

@@ -118,16 +118,25 @@ class FakeWorker:
             time.sleep(self.pause_s)
             if step == 1 and self.misbehave(request):
                 return
-        if str(request["arguments"].get("segmenter")).startswith("totalseg") and not request["arguments"].get(
-            "download"
-        ):
-            self.send(
-                "error", request["id"], code="weights", hint="", log=[],
-                message="The weights are not here: agree to 250 MB, Apache-2.0, with --download-weights.",
-            )  # fmt: skip
+        lacking = self.lacking(request["arguments"])
+        if lacking:
+            self.send("error", request["id"], code="weights", message=lacking, hint="", log=[])
             return
         make = self.check_result if request["verb"] == "check" else self.result
         self.send("result", request["id"], value=make(request["arguments"]))
+
+    def lacking(self, arguments: dict) -> str:
+        """What TotalSegmentator would lack for a check, in the engine's own words; "" for nothing."""
+        from medlord.evaluation.total_segmentator.process import LICENCE_HELP, LICENSED_TASKS
+
+        name, _, task = str(arguments.get("segmenter")).partition(":")
+        if name != "totalsegmentator":
+            return ""
+        if task in LICENSED_TASKS and not arguments.get("license_key"):
+            return f"The task {task} cannot run: {LICENCE_HELP}."
+        if arguments.get("download") or arguments.get("weights"):
+            return ""
+        return "The weights are not here: agree to 250 MB, Apache-2.0, with --download-weights."
 
     def estimate(self, arguments: dict) -> dict:
         """More with control than without; too much on a graphics card."""
@@ -225,7 +234,12 @@ class FakeWorker:
             ],
             "notice": "Adherence is not clinical validity.",
             "contrast_phase": None,
-            "verdict": {"level": "red", "meaning": "do not use it", "findings": findings},
+            "verdict": {
+                "level": "red",
+                "meaning": "do not use it",
+                "scope": "Compared with what was drawn: body, lung.",
+                "findings": findings,
+            },
             "regions": {"extent_mm": [1.0, 1.0, 1.0], "structures": {}},
             "hu": [],
             "reference": {"name": "made up", "count": 4, "population": "", "comparable_field_of_view": True},

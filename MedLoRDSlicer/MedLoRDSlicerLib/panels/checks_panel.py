@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import ctk
 import qt
 
-from medlord.errors import CancelledError, MedlordError, WeightsError
+from medlord.errors import CancelledError, MedlordError
 
 from ..check_choices import OF_THE_MODEL, references, segmenters
+from ..check_failures import failure_in_words
 from ..check_queue import CheckQueue
 from ..check_table import SUMMARY_ATTRIBUTE, CheckRow, Column, column_meanings, column_titles
 from ..checks import LABELMAP, check_of, jump_slices, show_chart_and_table
 from ..compatibility import stretch_columns
 from ..translation import _
 from .context import PanelContext
+from .segmenter_fields import SegmenterFields
 
 if TYPE_CHECKING:
     from medlord.progress import ProgressEvent
@@ -41,6 +43,7 @@ class ChecksPanel:
     def __init__(self, ui, context: PanelContext):
         self.ui, self.context = ui, context
         self.queue = CheckQueue(self._on_ended)
+        self.fields = SegmenterFields(ui, context)
         self.rows: list[CheckRow] = []
         self._shown: tuple | None = None
         self._event: ProgressEvent | None = None
@@ -86,6 +89,7 @@ class ChecksPanel:
             self._show_choices()
         is_labelmap = self._segmenter() == LABELMAP
         ui.checkFoundLabel.visible = ui.checkFoundSelector.visible = is_labelmap
+        self.fields.refresh(self._segmenter())
         ui.checkReferencePathLineEdit.visible = ui.checkReferenceComboBox.currentData == _FILE
         lacks_found = is_labelmap and ui.checkFoundSelector.currentNode() is None
         lacks_file = (
@@ -131,6 +135,7 @@ class ChecksPanel:
             "found": found,
             # The CT that the drawing belongs to has no recipe that would hold its masks.
             "masks": parameters.segmentation if volume_node is parameters.reference else None,
+            **self.fields.options(self._segmenter()),
             **more,
         }
         self.queue.add(volume_node, lambda: self.context.logic.start_check(volume_node, **options))
@@ -142,10 +147,9 @@ class ChecksPanel:
         if isinstance(error, CancelledError):
             self._say(str(error))
         elif error is not None:
-            self._say(_("The check failed: {reason}").format(reason=error))
-            # A licence key cannot be downloaded.
-            if isinstance(error, WeightsError) and "--download-weights" in str(error):
-                self._lacks_weights = volume_node
+            failure = failure_in_words(error, self._segmenter() if check is None else check.segmenter)
+            self._say(failure.text)
+            self._lacks_weights = volume_node if failure.can_download else None
         else:
             self._say("")
             self.ui.checkVolumeSelector.setCurrentNode(volume_node)
@@ -345,7 +349,9 @@ def _verdict_in_words(summary: dict) -> str:
         against = _("reference {name} (N = {count}), by ml: another field of view").format(
             name=reference["name"], count=reference["count"]
         )
-    return _("Verdict: {level}, {meaning}. Segmenter {segmenter}; {against}. {notice}").format(
+    # Scenes of earlier versions hold no scope. It is the engine's, as the reasons are.
+    return _("Verdict: {level}, {meaning}. {scope} Segmenter {segmenter}; {against}. {notice}").format(
+        scope=summary.get("scope", ""),
         level=_level_in_words(summary["verdict"]),
         meaning=summary["meaning"],
         segmenter=summary["segmenter"],

@@ -115,7 +115,8 @@ class ConditionsPanel:
         self.ui.conditionsTable.visible = self.table is not None
         if self.table is None:
             self.ui.conditionsTable.rowCount = 0
-            self._boxes_for = []
+            # The boxes are gone with their rows.
+            self._boxes, self._boxes_for = [], []
         else:
             self._fill()
             if not self.table.reason:
@@ -174,7 +175,6 @@ class ConditionsPanel:
 
     def _make_box(self, number: int, row: ConditionRow):
         box = qt.QComboBox()
-        box.toolTip = _("The segment that makes '{name}'.").format(name=row.title)
         box.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
         box.minimumContentsLength = 6
         box.connect("currentIndexChanged(int)", partial(self._on_chosen, row.condition))
@@ -196,6 +196,10 @@ class ConditionsPanel:
         names = ", ".join(row.segment_names)
         box.blockSignals(True)
         box.setItemText(AUTOMATIC, _("Automatic") if chosen is not None else names or "\N{EM DASH}")
+        # Names may be cut where the panel is narrow.
+        box.toolTip = _("The segment that makes '{name}': {segments}").format(
+            name=row.title, segments=names or _("none, it is left to the model")
+        )
         box.currentIndex = self._index_of(chosen)
         box.blockSignals(False)
 

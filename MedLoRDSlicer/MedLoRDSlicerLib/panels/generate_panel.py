@@ -101,7 +101,12 @@ class GeneratePanel:
             "sampler": parameters.sampler,
             "steps": parameters.steps,
             "control_scale": parameters.controlStrength,
-            "attributes": {name: chosen[name] for name in description.attributes if name in chosen},
+            # A value of another model is not shown, so it is not used either.
+            "attributes": {
+                name: chosen[name]
+                for name, values in description.attributes.items()
+                if chosen.get(name) in values
+            },
             "name": parameters.resultName,
             "device": self.context.settings.device or AUTOMATIC_DEVICE,
         }
@@ -129,6 +134,8 @@ class GeneratePanel:
             for number, (name, values) in enumerate(offered.items()):
                 box = qt.QComboBox()
                 box.toolTip = _attribute_tip(name)
+                # What is not chosen must not look chosen: the model then gets no word about it.
+                box.addItem(_("Left to the model"), "")
                 for value in values:
                     box.addItem(_value_title(value), value)
                 box.connect("currentIndexChanged(int)", partial(self._on_attribute, name))
@@ -170,8 +177,10 @@ class GeneratePanel:
 
     def _on_attribute(self, name: str, row: int) -> None:
         chosen = attributes_of(self.context.parameters)
-        chosen[name] = self.attribute_boxes[name].itemData(row)
-        self.context.parameters.attributes = json.dumps(chosen, sort_keys=True)
+        chosen.pop(name, None)
+        if value := self.attribute_boxes[name].itemData(row):
+            chosen[name] = value
+        self.context.parameters.attributes = json.dumps(chosen, sort_keys=True) if chosen else ""
 
     def _on_new_seed(self, checked: bool = False) -> None:
         self.context.parameters.seed = str(random_seed())

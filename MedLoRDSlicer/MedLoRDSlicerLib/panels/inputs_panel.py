@@ -26,6 +26,7 @@ class InputsPanel:
         self._select_module = select_module or (lambda name: slicer.util.selectModule(name))
         self.job = None
         self._job_has_ct = False
+        self._job_parameters = None
         ui.newCanvasButton.connect("clicked(bool)", self._on_new_canvas)
         ui.templateButton.connect("clicked(bool)", self._on_template)
         ui.sampleButton.connect("clicked(bool)", self._on_sample)
@@ -66,7 +67,7 @@ class InputsPanel:
             self._say(str(job.error))
         else:
             self._say("")
-            self._use(job.nodes, self._job_has_ct)
+            self._use(job.nodes, self._job_has_ct, self._job_parameters)
         self.context.changed()
 
     def stop(self) -> None:
@@ -79,7 +80,11 @@ class InputsPanel:
     def _on_new_canvas(self, checked: bool = False) -> None:
         center = center_of(self.context.parameters) or (0.0, 0.0, 0.0)
         self._try(
-            lambda: self._use(new_canvas(self.context.scene, self.context.description, center_ras_mm=center))
+            lambda: self._use(
+                new_canvas(self.context.scene, self.context.description, center_ras_mm=center),
+                False,
+                self.context.parameters,
+            )
         )
 
     def _on_template(self, checked: bool = False) -> None:
@@ -113,6 +118,7 @@ class InputsPanel:
     def _begin(self, text: str, start: Callable, has_ct: bool) -> None:
         def begin() -> None:
             self.job, self._job_has_ct = start(), has_ct
+            self._job_parameters = self.context.parameters
             self._say(text)
 
         self._try(begin)
@@ -126,11 +132,14 @@ class InputsPanel:
             self._say(str(error))
         self.context.changed()
 
-    def _use(self, nodes, has_ct: bool = False) -> None:
-        """Take new nodes as inputs and show the volume; a blank canvas is no CT to compare with."""
-        self.context.parameters.segmentation = nodes.segmentation
-        if has_ct:
-            self.context.parameters.reference = nodes.volume
+    def _use(self, nodes, has_ct: bool, parameters) -> None:
+        """Take new nodes as inputs of the parameter set that asked for them, and show the volume.
+
+        A blank canvas is no CT to compare with, and neither is the one of the segmentation before.
+        """
+        if parameters.parameterNode.GetScene() is self.context.scene:
+            parameters.segmentation = nodes.segmentation
+            parameters.reference = nodes.volume if has_ct else None
         self.context.show(nodes.volume)
 
     def _say(self, text: str) -> None:

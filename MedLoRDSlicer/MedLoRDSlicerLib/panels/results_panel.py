@@ -39,7 +39,7 @@ class ResultsPanel:
         self.ui, self.context, self._repeat = ui, context, repeat
         self.compare = compare or CompareView(context.scene)
         self._fit_soon = make_timer(_FIT_AFTER_MS, self._fit, single_shot=True)
-        ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", RECIPE_ATTRIBUTE)
+        self.offer()
         for key, preset in WINDOW_PRESETS.items():
             ui.windowComboBox.addItem(preset.title, key)
         ui.windowComboBox.currentIndex = ui.windowComboBox.findData("mediastinum")
@@ -63,6 +63,10 @@ class ResultsPanel:
         """The chosen synthetic CT, None when there is none."""
         node = self.ui.resultSelector.currentNode()
         return node if is_synthetic(node) else None
+
+    def offer(self) -> None:
+        """Offer the synthetic volumes; again when a volume that was there before turned out to be one."""
+        self.ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", RECIPE_ATTRIBUTE)
 
     def refresh(self) -> None:
         """Enable what the chosen CT allows."""

@@ -7,6 +7,7 @@ in `usage`, so that a test can compare it with what a running Slicer has (`contr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,8 @@ _SLICER_WIDGETS = ("qMRMLWidget", "qMRMLNodeComboBox")
 # What Slicer's own parameter node wrapper can bind beside the widgets of the panel.
 _UNUSED_WIDGETS = ("qMRMLRangeWidget", "qMRMLSliderWidget", "qMRMLSpinBox", "qSlicerWidget")
 _replaced: dict[str, object] = {}
+# References that no session uses up.
+_ENDLESS = 1 << 40
 
 
 def _qt_module() -> ModuleType:
@@ -81,10 +84,23 @@ class Application:
         return True
 
 
+def _keep_constants_alive() -> None:
+    """Make None, True and False immortal, as they are from Python 3.12 on (PEP 683).
+
+    PySide6's wheels rely on that: in Python 3.11 most calls that return one of them (processing events, reading a
+    property that is not set, emitting a signal) take away a reference, and after half a minute of waiting in the
+    event loop the process ends with "deallocating None".
+    """
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += _ENDLESS
+
+
 def install(module_path: str) -> None:
     """Put the stand-ins into `sys.modules` and onto `slicer`; `module_path` is the file of the scripted module."""
     import slicer
 
+    _keep_constants_alive()
     made = _modules()
     sys.modules.update(made)
     _replaced["modules"] = list(made)

@@ -57,8 +57,8 @@ class FacadeObject:
 
 def _connect(self, signal: str, slot: Callable) -> bool:
     """Connect by the signal's full signature, such as "clicked(bool)"."""
-    usage.add((self.facade_name, "signal", signal))
     self._signal(signal).connect(slot)
+    usage.add((self.facade_name, "signal", signal))
     return True
 
 
