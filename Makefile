@@ -8,7 +8,7 @@ python := .venv/bin/python
 export QT_QPA_PLATFORM ?= offscreen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench train-bundled clean
+.PHONY: help setup setup-checks demo test test-long lint format bench train-bundled clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,11 +16,18 @@ help: ## this list
 setup: ## virtual environment in .venv, system libraries checked; instant when up to date
 	@scripts/setup.sh
 
+setup-checks: setup ## TotalSegmentator for its tests, beside the packages of .venv (170 MB, no weights); part of `make test`
+	@scripts/setup_totalsegmentator.sh
+
 demo: setup ## a phantom segmentation becomes a CT; pictures and a report in out/demo (OUT=...)
 	@$(python) scripts/demo.py --out "$(OUT)"
 
 test: setup ## all tests; PYTEST_ARGS="-k grid" selects
+	@scripts/setup_totalsegmentator.sh || echo "make test: TotalSegmentator could not be installed; its tests are skipped"
 	@$(python) -m pytest $(PYTEST_ARGS)
+
+test-long: setup ## a study of 60 full-size volumes by command and by keyboard; half an hour, not part of the tests
+	@$(python) -m pytest -m long -s --durations=0 $(PYTEST_ARGS)
 
 lint: setup ## ruff: style and format, nothing is changed
 	@$(python) -m ruff check .

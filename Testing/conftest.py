@@ -29,6 +29,9 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != TESTING]
 FOLDERS_ON_MRML = {TESTING / "slicer", TESTING / "panel"}
 HAS_MRML = any(importlib.util.find_spec(name) for name in ("slicer_core", "vtkSlicerBaseLogicPython", "mrml"))
 
+# Phantoms of `synthesized_volumes`: 15 cases and 2 for the training of a reader.
+SYNTHESIZED = 17
+
 # Wall time depends on the machine, so hypothesis must not judge it; the same examples in every run.
 settings.register_profile("repository", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("repository")
@@ -75,6 +78,19 @@ def tiny_model(tmp_path_factory) -> str:
     from support.tiny_bundle import write_tiny_bundle
 
     return str(write_tiny_bundle(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="session")
+def synthesized_volumes(tmp_path_factory) -> Path:
+    """A folder of phantoms and of what the bundled model synthesizes from them, in three qualities; for long tests.
+
+    Made in a temporary folder, or in the one that MEDLORD_VOLUMES names, where they are kept for the next time.
+    """
+    from support.model_volumes import synthesize_volumes
+
+    kept = os.environ.get("MEDLORD_VOLUMES")
+    folder = Path(kept).resolve() if kept else tmp_path_factory.mktemp("hospital-archive")
+    return synthesize_volumes(folder, SYNTHESIZED)
 
 
 @pytest.fixture(scope="session")

@@ -35,10 +35,24 @@ def qt_application():
     yield application
     gc.freeze()
     gc.enable()
+    assert unknown_to_slicer() == []
     for name in set(sys.modules) - before:
         if name.split(".")[0] in ("MedLoRDSlicer", "MedLoRDSlicerLib"):
             del sys.modules[name]
     pythonqt_facade.uninstall()
+
+
+def unknown_to_slicer() -> list[tuple[str, str, str]]:
+    """Properties and signals that the tests used and a running Slicer lacks; none where its classes are not here."""
+    from pythonqt_facade import usage
+    from pythonqt_facade.contract import Contract
+
+    shared = Path(os.environ.get("MEDLORD_SHARED") or REPOSITORY.parent / "shared")
+    path = shared / "background" / "pythonqt" / "classes.json"
+    if not path.is_file():
+        return []
+    contract = Contract(path)
+    return sorted(entry for entry in usage if entry[0] in contract and not contract.has(*entry))
 
 
 @pytest.fixture

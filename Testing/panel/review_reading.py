@@ -29,19 +29,27 @@ def write_originals(folder: Path, per_source: int) -> Path:
     return folder
 
 
-def make_study(originals: Path, out: Path, per_source: int, names=tuple(SOURCES), masks=False, **plan):
-    """A study of those originals."""
+def small_patterns(originals: Path) -> dict[str, str]:
+    """The pattern of the files of each source of `write_originals`."""
+    return {name: str(originals / name / "patient_*[0-9].nii.gz") for name in SOURCES}
+
+
+def make_study(
+    originals: Path, out: Path, per_source: int, names=(), masks=False, patterns=small_patterns, **plan
+):
+    """A study of those originals, of all their sources or those in `names`."""
     from medlord.review.create import create_study
     from medlord.review.draw import Source, StudyPlan
 
+    files = patterns(originals)
     sources = [
         Source(
             name,
-            str(originals / name / "patient_*[0-9].nii.gz"),
+            files[name],
             "real" if name == "real" else "synthetic",
             str(originals / name / "mask_{stem}.seg.nrrd") if masks else None,
         )
-        for name in names
+        for name in names or files
     ]
     return create_study(out, sources, StudyPlan(per_source, **plan))
 
@@ -100,7 +108,7 @@ def main_window(leak: str):
 class Reading:
     """The review section in a main window, with offscreen views and a keyboard.
 
-    `seen` says whether the reader sees the window, `seconds` what the clock shows.
+    `seen` says whether the reader sees the window, `seconds` what the clock shows, `view_size` the pixels of a view.
     """
 
     review: object
@@ -110,6 +118,7 @@ class Reading:
     views: dict
     seen: list
     seconds: list
+    view_size: tuple[int, int] = VIEW_SIZE
 
     @property
     def session(self):
@@ -138,7 +147,7 @@ class Reading:
         if name not in self.views:
             node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode")
             logic = slicer.modules.segmentations.logic().GetMRMLApplicationLogic()
-            self.views[name] = OffscreenSliceView(logic, node, VIEW_SIZE)
+            self.views[name] = OffscreenSliceView(logic, node, self.view_size)
         return self.views[name]._interactor
 
     def click(self, name: str, x: int, y: int, drag: int = 0) -> None:
@@ -244,7 +253,7 @@ def texts_on_the_screen(window) -> str:
     return "\n".join(words)
 
 
-def tells(text: str, originals: Path) -> list[str]:
+def tells(text: str, originals: Path, names=tuple(SOURCES)) -> list[str]:
     """Names of sources, and paths or names of originals, that occur in a text."""
-    forbidden = [*(name for name in SOURCES if name != "real"), str(originals), "patient_", ".nii", ".nrrd"]
+    forbidden = [*(name for name in names if name != "real"), str(originals), "patient_", ".nii", ".nrrd"]
     return [word for word in forbidden if word in text]

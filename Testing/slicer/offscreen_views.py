@@ -63,6 +63,7 @@ class OffscreenSliceView:
         grabber = vtk.vtkWindowToImageFilter()
         grabber.SetInput(self._window)
         grabber.ReadFrontBufferOff()
+        grabber.ShouldRerenderOff()
         grabber.Update()
         image = grabber.GetOutput()
         columns, rows, _ = image.GetDimensions()

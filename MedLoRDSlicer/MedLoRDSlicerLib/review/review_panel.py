@@ -331,12 +331,12 @@ class ReviewPanel:
 
     def _on_start(self, checked: bool = False) -> None:
         ui = self.ui
+        study, reader = ui.reviewStudyLineEdit.currentPath.strip(), ui.reviewReaderLineEdit.text.strip()
+        if not study or not reader:
+            self._say(_("Choose the folder of the study and write your name, then press Start reading."))
+            return
         try:
-            self.start(
-                ui.reviewStudyLineEdit.currentPath.strip(),
-                ui.reviewReaderLineEdit.text,
-                ui.reviewAnswersLineEdit.currentPath.strip() or None,
-            )
+            self.start(study, reader, ui.reviewAnswersLineEdit.currentPath.strip() or None)
         except MedlordError as error:
             self._say(str(error))
 

@@ -99,8 +99,13 @@ class ReviewSession:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Confirmed readings, and all."""
-        return self.sitting.progress
+        """Confirmed readings, and all: of the training while it lasts, then of the study, as the title counts."""
+        done, total = self.sitting.progress
+        training = len(self.study.training)
+        reading = self._shown or self.sitting.current
+        if reading is not None and reading.training:
+            return min(done, training), training
+        return done - training, total - training
 
     @property
     def can_go_back(self) -> bool:

@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unblind = actions.add_parser("unblind", help="check the key and lock the study against further answers")
     _add_study(unblind)
     _add_key(unblind)
+    unblind.add_argument(
+        "--incomplete", action="store_true", help="unblind though a reader has not read everything"
+    )
     report = actions.add_parser("report", help="statistics of an unblinded study")
     _add_study(report)
     _add_key(report)
@@ -328,7 +331,9 @@ def _unblind(arguments: argparse.Namespace, console: Console) -> None:
     from ..review.unblind import unblind_study
 
     study = load_study(arguments.study)
-    unblind_study(study, arguments.key, _passphrase(arguments), arguments.answers)
+    unblind_study(
+        study, arguments.key, _passphrase(arguments), arguments.answers, incomplete=arguments.incomplete
+    )
     console.note("The study is unblinded and takes no more answers; medlord review report makes its report.")
     console.result(arguments.study)
 

@@ -55,7 +55,7 @@ def _read(study: Study, path: Path, sha256: str) -> CaseVoxels:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(
-            f"{path.name} is missing in {study.folder}; copy the study again from its author."
+            f"{path.name} is missing in {study.folder}; put the original back, or copy the study again from its author."
         ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..evaluation.orientation import AnatomicalFrame
-from ..volume_files import SYNTHETIC_KEY, load_volume
+from ..volume_files import NRRD_SYNTHETIC_KEYS, load_volume
 from ..volumes import AIR_HU, Grid, Volume, require_ct, resample_mask, resample_volume
+from .air import AIR_LIKE_HU, replace_surroundings
 from .study import file_sha256
 
 LOWEST_HU = -1024
@@ -31,10 +32,9 @@ LOWEST_CEILING_HU = 600
 AIR_NOISE_HU = 10.0
 """Standard deviation of the noise that the air around every body gets."""
 
-_COARSE_MM = 4.0
-_AIR_LIKE_HU = -850.0
 _COMB_WINDOW = 32
-_DENSE = 5.0
+# Voxels per HU that make a histogram dense: a value is then missing by chance once in 160 000.
+_DENSE = 12.0
 _ENOUGH_VOXELS = 2**23
 _PADDING_VOXELS = 500
 
@@ -44,7 +44,8 @@ class Survey:
     """What an original is: its grid with axes to left, posterior and superior, and the part of it that holds voxels.
 
     `start` and `stop` bound that part; `highest_hu` is its maximum; `step_hu` the mean distance of the values that
-    occur (1 where all whole HU do).
+    occur (1 where all whole HU do). `has_recipe`: a model made it; `marked_synthetic`: the file says so of itself,
+    as those of models and of phantoms do.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Survey:
     stop: tuple[int, int, int]
     highest_hu: float
     step_hu: float
+    has_recipe: bool
     marked_synthetic: bool
 
     @property
@@ -114,7 +116,8 @@ def survey(path: Path) -> Survey:
         stop=stop,
         highest_hu=float(part.max()),
         step_hu=histogram_step(part),
-        marked_synthetic=_marked(path, volume),
+        has_recipe=volume.recipe is not None,
+        marked_synthetic=_marked(path),
     )
 
 
@@ -179,7 +182,9 @@ def make_case(entry: Survey, plan: Equalisation, generator: np.random.Generator)
     values, exact = _onto(array, entry.grid, target, plan.air_hu)
     changes["resampled"] = not exact
     if plan.equal_air:
-        changes["air"] = _equalise_air(values, plan, generator)
+        changes["air"] = replace_surroundings(
+            values, plan.grid.spacing_mm, plan.air_hu, plan.air_noise_hu, generator
+        )
     return Case(np.clip(np.rint(values), plan.lowest_hu, plan.highest_hu).astype(np.int16), changes)
 
 
@@ -260,7 +265,7 @@ def _content_box(array: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, in
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
         low, high = array.min(axis=others), array.max(axis=others)
-        padding = (low == high) & ((axis == 2) | (low > _AIR_LIKE_HU))
+        padding = (low == high) & ((axis == 2) | (low > AIR_LIKE_HU))
         kept = np.flatnonzero(~padding)
         start.append(int(kept[0]) if len(kept) else 0)
         stop.append(int(kept[-1]) + 1 if len(kept) else array.shape[axis])
@@ -274,7 +279,7 @@ def _air_for_padding(array: np.ndarray) -> tuple[np.ndarray, int]:
     corners = [(i, j, k) for i in (0, -1) for j in (0, -1) for k in (0, -1)]
     replaced = 0
     for value in {float(array[corner]) for corner in corners}:
-        if value < _AIR_LIKE_HU or not np.isfinite(value):
+        if value < AIR_LIKE_HU or not np.isfinite(value):
             continue
         same = array == value
         if same.sum() < _PADDING_VOXELS:
@@ -323,55 +328,15 @@ def _onto(array: np.ndarray, source: Grid, target: Grid, outside_hu: float) -> t
     return values, True
 
 
-def _equalise_air(values: np.ndarray, plan: Equalisation, generator: np.random.Generator) -> str:
-    """Replace, in place, what lies around the body (air, table, clothes) by air with the noise of all cases."""
-    core, outer = _body(values, plan.grid.spacing_mm)
-    if not core.any():
-        return "no body found; left as it was"
-    around = ~outer
-    lung_like = around & (values > -920) & (values < -600)
-    if lung_like.mean() > 0.03:
-        # Tissue of the density of lung outside: the body was not found rightly, and nothing may be erased.
-        return "the body could not be told from its surroundings; left as it was"
-    around |= (outer & ~core) & (values < _AIR_LIKE_HU)
-    noise = generator.standard_normal(int(around.sum()), dtype=np.float32)
-    values[around] = plan.air_hu + plan.air_noise_hu * noise
-    return "replaced"
+def _marked(path: Path) -> bool:
+    """Whether the header says that the volume is synthetic."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        import nibabel
 
-
-def _body(values: np.ndarray, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two masks: what surely is inside the skin, and what may hold parts of it. Found on voxels of about 4 mm."""
-    from scipy import ndimage
-
-    from ..evaluation.rules import Scan, find_body
-
-    factors = np.maximum(1, np.rint(_COARSE_MM / spacing_mm)).astype(int)
-    pad = [(0, int(-n % f)) for n, f in zip(values.shape, factors, strict=True)]
-    whole = np.pad(values, pad, mode="edge")
-    blocks = [size for n, f in zip(whole.shape, factors, strict=True) for size in (n // f, f)]
-    coarse = whole.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float32)
-    body = find_body(Scan(coarse, tuple((spacing_mm * factors).tolist())))
-    cross = ndimage.generate_binary_structure(2, 1)[:, :, None]  # a cut through the body above is no surface
-    core = ndimage.binary_erosion(body, cross, border_value=1)
-    outer = ndimage.binary_dilation(body, cross)
-
-    def fine(mask: np.ndarray) -> np.ndarray:
-        for axis, factor in enumerate(factors):
-            mask = np.repeat(mask, factor, axis=axis)
-        return mask[tuple(slice(0, n) for n in values.shape)]
-
-    return fine(core), fine(outer)
-
-
-def _marked(path: Path, volume: Volume) -> bool:
-    """Whether the file says itself that it is synthetic."""
-    if volume.recipe is not None:
-        return True
+        return b"SYNTHETIC" in nibabel.load(path).header["descrip"].item().upper()
     import SimpleITK as sitk
 
-    if not path.name.lower().endswith((".nrrd", ".nhdr")):
-        return False
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    return SYNTHETIC_KEY in reader.GetMetaDataKeys()
+    return not NRRD_SYNTHETIC_KEYS.isdisjoint(reader.GetMetaDataKeys())

@@ -31,6 +31,7 @@ from .draw import (
     check_request,
     draw,
     generator_for,
+    notes_on_reals,
     numbered,
     secret_of,
     stem_of,
@@ -45,7 +46,8 @@ from .study import FORMAT, STUDY_FILE, VERSION, Study, description_sha256, load_
 
 @dataclass(frozen=True)
 class Created:
-    """The new study, its key's path, what the leak test found, and notes on cases that could not be equalised."""
+    """The new study, its key's path, what the leak test found, and notes: real volumes that say they are synthetic,
+    cases that could not be equalised."""
 
     study: Study
     key_path: Path
@@ -67,7 +69,7 @@ def create_study(
 
     The draw depends on the seed; the numbers of the cases on the seed and on the originals' content, so that who
     has the study alone cannot recompute them. Raises `InputError` when a folder or key exists, a source has too few
-    files, a file is unreadable, no CT, in two sources, or marked synthetic in a real source; `CancelledError` when
+    files, a file is unreadable, no CT, in two sources, or made by a model in a real source; `CancelledError` when
     `cancel` answers true. Nothing is left behind then.
     """
     out = Path(out)
@@ -112,7 +114,7 @@ class _Build:
     ):
         self.folder, self.plan, self.equal, self.sources = folder, plan, equal, sources
         self.study_id = uuid.uuid4().hex
-        self.notes: list[str] = []
+        self.notes = notes_on_reals(drawn)
         self._secret = secret_of(plan.seed, drawn)
         self.numbered = numbered(drawn, self._generator("numbers"))
         self.entries: dict[str, KeyCase] = {}

@@ -187,13 +187,31 @@ def survey_all(
                 f"{path} has the same content as {contents[entry.sha256]}; a volume may be in a study only once."
             )
         contents[entry.sha256] = path
-        if source.kind == "real" and entry.marked_synthetic:
+        if source.kind == "real" and entry.has_recipe:
             raise InputError(
-                f"{path.name} is marked synthetic, but '{source.name}' is a real source; check the pattern."
+                f"{path.name} was made by a model (a recipe is in it), but '{source.name}' is a real source; check the "
+                "pattern."
             )
         result.append(Drawn(source, entry, training))
     clock.report(len(drawn))
     return result
+
+
+def notes_on_reals(drawn: Sequence[Drawn]) -> list[str]:
+    """What the author must know of real sources whose volumes say of themselves that they are synthetic.
+
+    A phantom does, and may well stand for the real ones; a model's volume that lost its recipe does, too.
+    """
+    found = []
+    for source in dict.fromkeys(entry.source for entry in drawn if entry.source.kind == "real"):
+        surveys = [entry.survey for entry in drawn if entry.source == source]
+        marked = sorted(survey.path.name for survey in surveys if survey.marked_synthetic)
+        if marked:
+            found.append(
+                f"{len(marked)} of {len(surveys)} volumes of '{source.name}' say that they are synthetic, as phantoms "
+                f"do (first {marked[0]}); they count as real here."
+            )
+    return found
 
 
 def secret_of(seed: int, drawn: list[Drawn]) -> bytes:

@@ -202,7 +202,8 @@ def verify_cases(study: Study, cases: Iterable[str] | None = None) -> None:
         for path, expected in files:
             if not path.is_file():
                 raise InputError(
-                    f"{path.name} is missing in {study.folder}; copy the study again from its author."
+                    f"{path.name} is missing in {study.folder}; put the original back, or copy the study again from "
+                    "its author."
                 )
             if file_sha256(path) != expected:
                 raise changed_file(path)
@@ -211,8 +212,8 @@ def verify_cases(study: Study, cases: Iterable[str] | None = None) -> None:
 def changed_file(path: Path) -> InputError:
     """The error for a file of the study that is no longer the one it was made with."""
     return InputError(
-        f"{path.name} was changed after the study was made (its SHA-256 is another); copy the study again from its "
-        "author."
+        f"{path.name} was changed after the study was made (its SHA-256 is another); put the original back, or copy "
+        "the study again from its author."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .answers import lock_study, read_answers
+from .answers import lock_study, read_answers, status
 from .key import Key, read_key
 from .study import Study, load_study, lock_of, verify_cases
 
@@ -25,12 +25,15 @@ def unblind_study(
     key_path: str | Path,
     passphrase: str | None = None,
     answers: str | Path | None = None,
+    *,
+    incomplete: bool = False,
 ) -> Unblinding:
     """Check the key against the study and the case files against their hashes, then lock the study for good.
 
     `answers` is the folder of the readers' databases, by default the study's own. Nothing is locked unless everything
     fits. Raises `InputError`: the study is unblinded already, the key is missing, changed or does not open with
-    `passphrase`, a case file was changed, or no reader has confirmed an answer.
+    `passphrase`, a case file was changed, no reader has confirmed an answer, or, without `incomplete`, a reader who
+    has confirmed some has not read everything.
     """
     study = study if isinstance(study, Study) else load_study(study)
     refuse_second_unblinding(study, answers)
@@ -41,6 +44,8 @@ def unblind_study(
             f"No reader has confirmed an answer in {Path(answers or study.answers_folder).name}; unblinding would "
             "close the study for good. Choose the folder with the answers, or let the readers read first."
         )
+    if not incomplete:
+        _refuse_unfinished_readers(study, answers)
     return Unblinding(key, lock_study(study, answers))
 
 
@@ -51,4 +56,19 @@ def refuse_second_unblinding(study: Study, answers: str | Path | None = None) ->
         raise InputError(
             f"This study was unblinded at {lock['unblinded_at']} and takes no second unblinding; "
             "write its report with 'medlord review report'."
+        )
+
+
+def _refuse_unfinished_readers(study: Study, answers: str | Path | None) -> None:
+    """Raise `InputError` that names the readers who have not finished; who has confirmed nothing may be a name that was
+    mistyped once, and loses nothing."""
+    unfinished = [
+        f"{entry.reader} {entry.confirmed} of {entry.readings}"
+        for entry in status(study, answers)
+        if 0 < entry.confirmed < entry.readings
+    ]
+    if unfinished:
+        raise InputError(
+            f"Not everything is read yet ({'; '.join(unfinished)}), and after the unblinding nobody can go on. Let the "
+            "readers finish, or unblind without the rest (--incomplete)."
         )

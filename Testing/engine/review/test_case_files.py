@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from support.simulated_review import write_study
 
 from medlord.errors import InputError
 from medlord.review.case_files import read_case, read_case_mask
-from medlord.review.cases import write_case
+from medlord.review.cases import survey, write_case
 from medlord.review.study import load_study
 from medlord.volume_files import load_volume
 from medlord.volumes import Grid
@@ -59,3 +60,13 @@ def test_another_file_is_refused(study):
         read_case(study, "case_0001")
     with pytest.raises(InputError, match="no case case_0099"):
         read_case(study, "case_0099")
+
+
+@pytest.mark.parametrize("key", ["", "medlord_synthetic", "MedLoRD.synthetic", "MedLoRD.recipe", "synthetic"])
+def test_a_volume_that_says_it_is_synthetic_is_noticed(key, tmp_path):
+    """Our own mark, and what Slicer writes into an NRRD of a synthetic volume's node."""
+    image = sitk.GetImageFromArray(np.arange(8**3, dtype=np.int16).reshape(8, 8, 8) * 4 - 1024)
+    if key:
+        image.SetMetaData(key, "1")
+    sitk.WriteImage(image, str(tmp_path / "ct.nrrd"))
+    assert survey(tmp_path / "ct.nrrd").marked_synthetic == bool(key)

@@ -345,9 +345,21 @@ def test_volumes_that_cannot_be_used_are_named(originals, tmp_path):
     save_volume(Volume(thorax(0, (48, 48, 4)), flat), folder / "flat.nii.gz")
     refused(tmp_path, bad, one, "flat.nii.gz is only 32 mm long")
     (folder / "flat.nii.gz").unlink()
-    save_volume(Volume(thorax(0), grid), folder / "copy.nrrd", synthetic=True)
     swapped = [Source("real", str(folder), "real"), Source("model", real.pattern)]
-    refused(tmp_path, swapped, one, "copy.nrrd is marked synthetic")
+    save_volume(Volume(thorax(0), grid), folder / "copy.nii.gz", recipe={"seed": 1})
+    refused(tmp_path, swapped, one, "copy.nii.gz was made by a model")
+
+
+def test_a_phantom_may_stand_for_the_real_ones_and_that_is_said(originals, tmp_path):
+    (tmp_path / "phantoms").mkdir()
+    grid = Grid.centered(SHAPE, (8.0, 8.0, 8.0))
+    for number, ending in enumerate((".nrrd", ".nii.gz")):
+        save_volume(Volume(thorax(number), grid), tmp_path / "phantoms" / f"ct{ending}", synthetic=True)
+    pair = [Source("real", str(tmp_path / "phantoms"), "real"), sources(originals)[1]]
+    (note,) = create_study(tmp_path / "study", pair, StudyPlan(2, seed=0)).notes
+    assert note.startswith(
+        "2 of 2 volumes of 'real' say that they are synthetic, as phantoms do (first ct.nii.gz)"
+    )
 
 
 def test_the_same_volume_in_two_folders_is_noticed(originals, tmp_path):

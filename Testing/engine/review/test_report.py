@@ -34,7 +34,7 @@ def unblinded(tmp_path_factory):
     read_study(study, "Dr Ada", skilled_judge)
     read_study(study, "Dr Ben", skilled_judge)
     read_study(study, "Dr Cara", skilled_judge, stop=8)
-    unblind_study(study, key)
+    unblind_study(study, key, incomplete=True)
     return study, key
 
 

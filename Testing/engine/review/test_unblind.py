@@ -86,3 +86,14 @@ def test_without_answers_the_study_stays_open(tmp_path):
     with pytest.raises(InputError, match="No reader has confirmed an answer in answers"):
         unblind_study(study, key)
     assert lock_of(study) is None
+
+
+def test_a_reader_who_has_not_finished_is_not_shut_out_by_mistake(answered):
+    study, key = answered
+    read_study(study, "Dr Ben", skilled_judge, stop=2)
+    read_study(study, "Dr Cara", skilled_judge, stop=0)
+    with pytest.raises(InputError, match=r"\(Dr Ben 2 of 6\).*--incomplete"):
+        unblind_study(study, key)
+    assert lock_of(study) is None
+    lock = unblind_study(study, key, incomplete=True).lock
+    assert lock["readers"]["Dr Ben"]["confirmed"] == 2
