@@ -168,11 +168,15 @@ def test_a_licence_key_is_explained_and_passed_on(weights, tmp_path):
     )
     assert found["heart_myocardium"].any() and json.loads(seen.read_text())["license"] == "aca_secret"
     assert not any("aca_secret" in " ".join(arguments) for _, arguments, _ in runner.started)
-    with pytest.raises(WeightsError, match="refused the licence key"):
+    logged = []
+    with pytest.raises(WeightsError, match="refused the licence key") as caught:
         refusing = Runner(STAND_IN="licence")
-        TotalSegmentator(**options, license_key="wrong", runner=refusing).segment(
-            chest(), ["heart_myocardium"]
+        TotalSegmentator(**options, license_key="aca_wrong", runner=refusing).segment(
+            chest(), ["heart_myocardium"], logged.append
         )
+    said = [caught.value.details, *(event.message for event in logged)]
+    assert any("license number ((licence key))" in words for words in said), "TotalSegmentator prints the key"
+    assert not any("aca_wrong" in words for words in said)
 
 
 def test_cancel_ends_the_process_and_removes_its_files(weights):

@@ -119,8 +119,9 @@ def _guarded_download(
             raise WeightsError(
                 f"TotalSegmentator's weights for the task {task} (Dataset{dataset:03d}) are not in {weights}. Name a "
                 "folder that has them (--weights or the variable TOTALSEG_WEIGHTS_PATH), or agree to their download by "
-                "it from github.com/wasserth/TotalSegmentator with --download-weights: some 100 to 250 "
-                "MB per model, five models for the task total, Apache-2.0 but for tasks that need a licence key."
+                "it from github.com/wasserth/TotalSegmentator with --download-weights: some 100 to 250 MB per model, "
+                "five models for the task total, another one with --subset, Apache-2.0 but for tasks that need a "
+                "licence key."
             )
         try:
             weights.mkdir(parents=True, exist_ok=True)
@@ -144,13 +145,21 @@ def _error(error: BaseException, task: str) -> MedlordError:
             "TotalSegmentator), or name a Python that has it with --segmenter-python or the variable "
             "MEDLORD_TOTALSEGMENTATOR_PYTHON."
         )
+    if isinstance(error, ImportError):
+        return EngineError(
+            f"TotalSegmentator cannot start in {sys.executable}: {_last_line(error)}. Install it again there (pip "
+            "install --force-reinstall TotalSegmentator), or name another Python with --segmenter-python."
+        )
     if is_memory_error(error):
         return InsufficientMemoryError(
             f"TotalSegmentator ran out of memory ({_last_line(error)}); choose totalsegmentator:fast, fewer structures "
             "with --subset, or --device cpu."
         )
     if isinstance(error, SystemExit) and task in LICENSED_TASKS:
-        return WeightsError(f"TotalSegmentator refused the licence key for the task {task}: {LICENCE_HELP}.")
+        return WeightsError(
+            f"TotalSegmentator refused the licence key for the task {task}, or its server that checks keys could not "
+            f"be reached: {LICENCE_HELP}."
+        )
     return EngineError(f"TotalSegmentator failed: {type(error).__name__}: {_last_line(error)}.")
 
 

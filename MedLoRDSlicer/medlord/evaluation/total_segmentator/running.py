@@ -60,7 +60,7 @@ def ask(
     # What nnU-Net leaves behind when it is stopped is a patient's CT.
     environment.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)))
     process = (runner or start_process)([program, "-m", _MODULE, str(folder)], environment, str(folder))
-    output = _Output(process, progress)
+    output = _Output(process, progress, request.get("license_key"))
     try:
         ended = None
         while output.forward(_POLL_S):
@@ -81,12 +81,16 @@ def ask(
 
 
 class _Output:
-    """What a process prints, line by line, as log and progress; bars are redrawn, so \\r ends a line too."""
+    """What a process prints, line by line, as log and progress; bars are redrawn, so \\r ends a line too.
 
-    def __init__(self, process: subprocess.Popen, progress: Progress | None):
+    TotalSegmentator prints a licence key that it refuses; the `secret` gets into no log.
+    """
+
+    def __init__(self, process: subprocess.Popen, progress: Progress | None, secret: str | None = None):
         self.tail: deque[str] = deque(maxlen=_LINES_KEPT)
         self._progress, self._started = progress, time.perf_counter()
         self._stage = ""
+        self._secret = secret
         self._inbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._open = 2
         self._readers = [
@@ -108,8 +112,9 @@ class _Output:
             if pending.endswith(b"]") or not data:
                 lines, pending = [*lines, pending], b""
             for line in lines:
-                if line.strip():
-                    self._inbox.put(line.decode("utf-8", errors="replace").strip())
+                text = line.decode("utf-8", errors="replace").strip()
+                if text:
+                    self._inbox.put(text.replace(self._secret, "(licence key)") if self._secret else text)
             if not data:
                 self._inbox.put(None)
                 return

@@ -44,7 +44,7 @@ def totalsegmentator(
     if what == "error":
         raise ValueError("a strange value")
     if what == "licence":
-        print("ERROR: Invalid license number.")
+        print(f"ERROR: Invalid license number ({license_number}).")
         sys.exit(1)
     print("Predicting part 1 of 2 ...", flush=True)
     for step in range(4):
