@@ -14,20 +14,21 @@ from support.tiny_bundle import write_tiny_bundle
 
 from medlord.benchmark.full_size import configuration, describe
 from medlord.benchmark.planning import decoding_plan, plain_recipe, tiles_and_share
+from medlord.memory.accounting import peak_bytes
 from medlord.memory.level_tiles import LevelDecoding, choose_by_level
-from medlord.memory.planner import SMALLEST_TILE, plan_run
+from medlord.memory.planner import SMALLEST_TILE, choose_tile, plan_run
 from medlord.networks.build import build_autoencoder
 from medlord.networks.level_decoding import decode_by_level
-from medlord.networks.tiling import Layout, decoding_layout
+from medlord.networks.tiling import Layout, decode_tiled, decoding_layout
 from medlord.synthesis import repeat_recipe, synthesize
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 PAPER = configuration("paper", 8)
 
 
-def autoencoder(device: str):
+def autoencoder(device: str, channels=(4, 8, 16), strides=(2, 2, 2), layers: int = 2):
     torch.manual_seed(3)
-    config = {"channels": [4, 8, 16], "strides": [2, 2, 2], "num_res_layers": 2, "num_embeddings": 16}
+    config = {"channels": [*channels], "strides": [*strides], "num_res_layers": layers, "num_embeddings": 16}
     with torch.device(device):
         return build_autoencoder({**config, "embedding_dim": 8}).eval().requires_grad_(False)
 
@@ -51,12 +52,34 @@ def test_the_bytes_of_a_tile_are_an_upper_bound(tile, tmp_path):
     assert levels.bytes_of(tile) <= 1.6 * taken
 
 
+def test_a_small_tile_at_the_border_that_takes_more_than_the_largest_is_counted(tmp_path):
+    """torch unfolds it, and the largest not; the plan is for both ways of decoding."""
+    size, tile, shape = (16, 16, 8), (5, 5, 8), ((32, 64), (2, 2), 1)
+    real, empty, latents = autoencoder("cpu", *shape), autoencoder("meta", *shape), torch.randn(1, 8, *size)
+    beside = 4 * math.prod(size) * (4**3 + 2 * 8)
+
+    def plainly(cells):
+        decode = lambda: empty.decode(torch.empty(1, 8, *cells, device="meta"))  # noqa: E731
+        return beside + peak_bytes(decode, "cpu")
+
+    layout = decoding_layout(empty, size, tile)
+    planned = choose_tile(layout, plainly, 10**12, tile)[1]
+    taken = allocated(lambda: decode_tiled(real, latents, tile), "float32", tmp_path / "trace.json")
+    assert taken <= 1.05 * planned <= 1.6 * taken
+    assert taken > 1.5 * plainly(layout.largest), "or this layout shows nothing"
+    levels = LevelDecoding(empty, size, "cpu", beside)
+    taken = allocated(lambda: decode_by_level(real, latents, tile), "float32", tmp_path / "trace.json")
+    assert taken <= 1.05 * levels.bytes_of(tile) <= 1.6 * taken
+
+
 def test_features_are_counted_where_they_lie():
     """512 x 512 x 256 at factor 8: 256 channels at a quarter, 128 at half the resolution; beside a GPU on the CPU."""
     on_cpu, on_gpu = paper_levels("cpu"), paper_levels("cuda")
     assert on_gpu.features[1:] == [4 * 256 * 128 * 128 * 64, 4 * 128 * 256 * 256 * 128]
     assert on_gpu.cpu_bytes == sum(on_gpu.features[1:])
     assert on_cpu.bytes_of((16, 16, 16)) > on_gpu.bytes_of((16, 16, 16)) + on_gpu.features[2]
+    two = LevelDecoding(autoencoder("meta", (4, 4), (2, 2)), (8, 8, 8), "cuda", 0)
+    assert two.cpu_bytes == two.features[1] + 4 * 32**3, "the image lies on the CPU as well"
 
 
 def test_the_work_of_the_whole_is_that_of_the_operations_counted():
@@ -77,6 +100,23 @@ def test_tiles_become_ever_smaller_down_to_the_smallest():
         assert all(a >= b for a, b in zip(larger, smaller, strict=True))
     works = [levels.computed(tile) for tile in tiles]
     assert works == sorted(works)
+    odd = LevelDecoding(autoencoder("meta"), (13, 9, 5), "cpu", 0).tiles(SMALLEST_TILE)
+    assert odd[-1] == (4, 4, 4) == tuple(map(min, zip(*odd, strict=True))), (
+        "no side below, on the way neither"
+    )
+
+
+def test_the_largest_tile_that_fits_is_taken_though_smaller_ones_take_more():
+    """Where they are small enough to be unfolded on a CPU."""
+    size = (20, 20, 10)
+    levels = LevelDecoding(autoencoder("meta", (16, 32), (2, 2)), size, "cpu", 0)
+    tiles = levels.tiles(SMALLEST_TILE)
+    needed = [levels.bytes_of(tile) for tile in tiles]
+    assert needed != sorted(needed, reverse=True), "or this network shows nothing"
+    plain = Layout(size, (4, 4, 4), (8, 8, 8)), max(needed) + 1
+    for free in needed:
+        first = next(tile for tile, taken in zip(tiles, needed, strict=True) if taken <= free)
+        assert choose_by_level(levels, free, plain, SMALLEST_TILE) == (first, levels.bytes_of(first))
 
 
 def test_at_8_gb_the_published_decoder_goes_level_by_level():
@@ -93,6 +133,11 @@ def test_at_8_gb_the_published_decoder_goes_level_by_level():
     assert of_plain > 2 * share
     ample = plan_run(describe(PAPER), recipe, CUDA, loaded=False, free=10**12)
     assert not ample.by_level and ample.decode_tile == size
+    recorded = replace(recipe, tiling={"decode": [SMALLEST_TILE] * 3})
+    little = plan_run(describe(PAPER), recorded, CUDA, loaded=True, free=1_850 * 10**6)
+    assert little.by_level and little.decoding <= little.free, (
+        "the smallest plain tile was recorded, and is too large"
+    )
 
 
 def test_a_cpu_without_room_for_the_features_keeps_to_plain_tiles():

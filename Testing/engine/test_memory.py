@@ -134,6 +134,21 @@ def test_the_estimate_is_an_upper_bound_within_one_and_a_half(run, precision, re
     assert estimated <= 1.5 * taken
 
 
+def test_upsampling_with_stride_1_along_an_axis_is_unfolded(tmp_path):
+    """Its kernel is 3 wide there; no residual layers, of which the unfolding would hide it."""
+    config = {"channels": [16, 16], "strides": [[2, 2, 1], [1, 2, 1]], "num_res_layers": 0}
+    networks = {}
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            networks[device] = build_autoencoder({**config, "num_embeddings": 16, "embedding_dim": 8}).eval()
+
+    def run(device):
+        return networks[device].decode(torch.zeros(1, 8, 6, 6, 8, device=device))
+
+    taken = allocated(lambda: run("cpu"), "float32", tmp_path / "trace.json")
+    assert taken <= 1.05 * peak_bytes(lambda: run("meta"), "cpu") <= 1.6 * taken
+
+
 def test_the_estimate_forgets_what_is_gone_and_leaves_views_and_weights_out():
     weight = torch.empty(1000, device="meta")
 

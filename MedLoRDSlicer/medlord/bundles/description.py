@@ -89,7 +89,8 @@ class ModelDescription:
             "scale_factor": float(self.scale_factor),
             "window_hu": [float(value) for value in self.window_hu],
             "conditions": list(self.conditions),
-            "attributes": self.attributes,
+            # Pairs: their order is that of the channels, and sorting the keys below must not hide it.
+            "attributes": [[name, list(values)] for name, values in self.attributes.items()],
         }
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode("utf-8")).hexdigest()
 

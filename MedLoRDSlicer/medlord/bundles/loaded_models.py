@@ -107,4 +107,6 @@ def release_memory() -> None:
 def _fingerprint(folder: Path) -> tuple:
     """What changes when the files of a model are replaced, so that the old one never answers for the new."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".pt"))
-    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    found = [(path.relative_to(folder), path.stat()) for path in files]
+    # The time of the last change of the entry as well: copying and unpacking often keep the time of the content.
+    return tuple((path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for path, stat in found)

@@ -95,13 +95,12 @@ class _LiveBytes(TorchDispatchMode):
         given, made, weights = (t.numel() * t.element_size() for t in (x, output, weight))
         if not self._on_cpu:
             return given + made + weights
-        if transposed:
-            return max(given, 2 * made) + weights
         unfolded = 0
         small = x.shape[0] == 1 and x.shape[:4].numel() <= _UNFOLDED_UP_TO
         if x.dtype == torch.float32 and small and min(weight.shape[3:]) <= 3:
-            unfolded = given // x[0, 0].numel() * weight.shape[2:].numel() * output[0, 0].numel()
-        return max(given, made, unfolded) + weights
+            voxels = (x if transposed else output)[0, 0].numel()
+            unfolded = weight[0].numel() * weight.element_size() * voxels
+        return max(given, 2 * made if transposed else made, unfolded) + weights
 
 
 class _Autocast(TorchFunctionMode):

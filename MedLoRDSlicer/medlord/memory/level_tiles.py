@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class LevelDecoding:
             always,
         )
         self.bytes_of: Callable[[Size], int] = functools.cache(self._bytes_of)
+        self._held_peak: Callable[[int, Size], int] = functools.cache(self._peak_of)
 
     @functools.cached_property
     def features(self) -> list[int]:
@@ -39,8 +40,9 @@ class LevelDecoding:
 
     @property
     def cpu_bytes(self) -> int:
-        """Most bytes of features on the CPU at a time: those before and those after a level."""
-        return max(map(sum, zip(self.features, [*self.features[1:], 0], strict=True)))
+        """Most bytes on the CPU at a time beside a GPU: the features before and after a level, or at last the image."""
+        image = 4 * math.prod(self._size) * math.prod(self._autoencoder.downsampling_factors)
+        return max(map(sum, pairwise([*self.features, image])))
 
     def computed(self, tile: Size) -> int:
         """Multiplications over all levels and tiles with their halos."""
@@ -62,19 +64,31 @@ class LevelDecoding:
                 return tiles
             while -(-self._size[axis] // parts[axis]) == sides[axis]:
                 parts[axis] += 1
-            sides[axis] = max(-(-self._size[axis] // parts[axis]), min(smallest, self._size[axis]))
-            tiles.append(tuple(sides))
+            sides[axis] = -(-self._size[axis] // parts[axis])
+            tiles.append(
+                tuple(max(side, min(smallest, n)) for side, n in zip(sides, self._size, strict=True))
+            )
+
+    def fits(self, tile: Size, free: int) -> bool:
+        """Whether `bytes_of(tile)` are at most `free`; each level's largest tile alone often tells, and sooner."""
+        largest = (self._held_peak(level, layout.largest) for level, layout in enumerate(self._layouts(tile)))
+        return all(held + self._always <= free for held in largest) and self.bytes_of(tile) <= free
 
     def _bytes_of(self, tile: Size) -> int:
-        """Peak over the levels; on a CPU with the features before and after the level."""
+        """Peak over the levels and all of their tiles."""
+        peaks = []
+        for level, layout in enumerate(self._layouts(tile)):
+            held = functools.partial(self._held_peak, level)
+            # Only a CPU has kernels of which a smaller tile takes more.
+            peaks.append(layout.most(held) if self._device_type == "cpu" else held(layout.largest))
+        return max(peaks) + self._always
+
+    def _peak_of(self, level: int, cells: Size) -> int:
+        """Peak of a tile of `cells` in one level; on a CPU with the whole features before and after the level."""
         from .accounting import peak_bytes
 
-        peaks = []
-        after = [*self.features[1:], 0]
-        for level, layout in enumerate(self._layouts(tile)):
-            held = self.features[level] + after[level] if self._device_type == "cpu" else 0
-            peaks.append(held + peak_bytes(self._pass(level, layout.largest), self._device_type))
-        return max(peaks) + self._always
+        beside = sum(self.features[level : level + 2]) if self._device_type == "cpu" else 0
+        return beside + peak_bytes(self._pass(level, cells), self._device_type)
 
     def _pass(self, level: int, cells: Size) -> Callable[[], Any]:
         import torch
@@ -117,10 +131,8 @@ def choose_by_level(
     layout, needed = plain
     if layout.count == 1 and needed <= free:
         return None
-    # Smaller tiles take less: the first that fits is found by halving the list.
-    tiles = levels.tiles(smallest)
-    first = bisect.bisect_left(tiles, -free, key=lambda tile: -levels.bytes_of(tile))
-    tile = next((tile for tile in tiles[first:] if levels.bytes_of(tile) <= free), None)
+    # One by one: on a CPU a smaller tile may take more, when its volumes are small enough to be unfolded.
+    tile = next((tile for tile in levels.tiles(smallest) if levels.fits(tile, free)), None)
     if tile is None:
         return None
     if needed <= free and levels.computed(tile) >= WORTH_IT * levels.computed_plainly(layout):

@@ -163,7 +163,7 @@ def _choose_decoding(
     """(tile, whether level by level, bytes): plain tiles, unless going by level fits as well and computes less."""
     wanted, levels = recorded.get(PLAIN), costs.levels
     tile, needed = choose_tile(costs.latent_layout, costs.decoding, free, wanted)
-    if levels is not None and tile != wanted and levels.cpu_bytes <= cpu_free:
+    if levels is not None and (tile != wanted or needed > free) and levels.cpu_bytes <= cpu_free:
         plain = replace(costs.latent_layout, tile=tile), needed
         found = choose_by_level(levels, free, plain, SMALLEST_TILE, recorded.get(BY_LEVEL))
         if found is not None:
@@ -176,22 +176,23 @@ def choose_tile(
 ) -> tuple[Size, int]:
     """The tile with the least to compute, halos included, among those that fit, and the bytes that it takes.
 
-    `layout` is any cut of the volume; `bytes_of(size)` is the peak of one tile of `size` cells with its halo, which
-    grows with the number of cells. `wanted` is taken when it fits. Where nothing fits, the smallest tile.
+    `layout` is any cut of the volume; `bytes_of(size)` is the peak of one tile of `size` cells with its halo, which on
+    the whole grows with the number of cells. `wanted` is taken when it fits. Where nothing fits, the smallest tile.
     """
     for tile in (wanted, layout.size):
         if tile is not None:
-            needed = bytes_of(replace(layout, tile=tile).largest)
+            needed = replace(layout, tile=tile).most(bytes_of)
             if needed <= free:
                 return tile, needed
     cuts = [_Cut.of(parts) for parts in product(*(_axis_cuts(layout, axis) for axis in range(3)))]
     cuts.sort(key=lambda cut: cut.cells)
     fitting = cuts[: bisect.bisect_right(cuts, free, key=lambda cut: bytes_of(cut.largest))]
     for cut in sorted(fitting, key=lambda cut: (cut.computed, cut.count)):
-        needed = bytes_of(cut.largest)
-        if needed <= free:
-            return cut.tile, needed
-    return cuts[0].tile, bytes_of(cuts[0].largest)
+        if bytes_of(cut.largest) <= free:
+            needed = replace(layout, tile=cut.tile).most(bytes_of)
+            if needed <= free:
+                return cut.tile, needed
+    return cuts[0].tile, replace(layout, tile=cuts[0].tile).most(bytes_of)
 
 
 @dataclass(frozen=True)

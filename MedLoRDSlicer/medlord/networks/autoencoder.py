@@ -166,7 +166,7 @@ class VectorQuantizedAutoencoder(nn.Module):
         The last convolution runs in float32 under autocast too: bfloat16 has steps of 4 HU between 500 and 1000 HU
         from zero, where lung and air lie, and that layer is a small part of the work.
         """
-        return self._through(self.decoder.blocks, quantized)
+        return self._through(self.decoder.blocks, quantized.to(self._weight_dtype))
 
     @property
     def decoder_levels(self) -> int:
@@ -181,6 +181,8 @@ class VectorQuantizedAutoencoder(nn.Module):
         """
         per_level = self.num_res_layers + 1
         first = 1 + level * per_level if level else 0
+        # Later levels get what the one before gave: under autocast that is not the weights' type.
+        hidden = hidden if level else hidden.to(self._weight_dtype)
         return self._through(self.decoder.blocks[first : 1 + (level + 1) * per_level], hidden)
 
     def level_halo(self, level: int) -> tuple[int, int, int]:
@@ -188,7 +190,6 @@ class VectorQuantizedAutoencoder(nn.Module):
         return tuple(receptive_field.decoding_halo(self._level_layers(axis, level)) for axis in range(3))
 
     def _through(self, blocks: nn.ModuleList, hidden: torch.Tensor) -> torch.Tensor:
-        hidden = hidden.to(self._weight_dtype)
         *body, end = blocks
         for block in body:
             hidden = block(hidden)

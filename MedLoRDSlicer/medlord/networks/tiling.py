@@ -93,6 +93,15 @@ class Layout:
         """Cells along i, j and k of the largest tile with its halo: what the memory must hold."""
         return tuple(max(span.high - span.low for span in self.spans(axis)) for axis in range(3))
 
+    def most(self, bytes_of: Callable[[Size], int]) -> int:
+        """Bytes of the tile that takes most, where `bytes_of(size)` are those of a tile of `size` cells, halo included.
+
+        That is not always the largest: torch unfolds small volumes on a CPU, so a small tile at the border may take
+        more. The last axis does not matter to it (`memory.accounting`), so only its longest tile is looked at.
+        """
+        first, second = ({span.high - span.low for span in self.spans(axis)} for axis in range(2))
+        return max(bytes_of((i, j, self.largest[2])) for i, j in product(first, second))
+
     @property
     def computed(self) -> int:
         """Cells over all tiles with their halos: what the time goes into."""

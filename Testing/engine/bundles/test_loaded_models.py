@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from support.engine_clients import box_conditions
 from support.tiny_bundle import write_tiny_bundle
 
+from medlord.bundles.description import read_description
 from medlord.bundles.loaded_models import LoadedModels
 from medlord.errors import InsufficientMemoryError
 from medlord.memory.free import budget_bytes, held_bytes
@@ -37,6 +40,31 @@ def test_a_model_is_loaded_once_until_its_files_change(folders):
     os.utime(folders[0] / "models" / "control.safetensors", (1, 1))
     assert models.get(folders[0], CPU) is None
     assert models.load(folders[0], CPU) is not kept and len(models) == 1
+
+
+def test_a_copy_of_the_same_size_and_time_is_not_taken_for_the_model(folders, tmp_path):
+    models, weights = LoadedModels(), folders[0] / "models" / "control.safetensors"
+    models.load(folders[0], CPU)
+    other = shutil.copy2(weights, tmp_path / "other")
+    os.replace(other, weights)
+    assert models.get(folders[0], CPU) is None
+
+
+def test_other_settings_have_another_hash(folders):
+    """The order of the attributes among them: it is that of the channels."""
+    described = replace(
+        read_description(folders[0]), attributes={"phase": ["native"], "dose": ["low", "full"]}
+    )
+    changed = [
+        {"attributes": dict(reversed(described.attributes.items()))},
+        {"attributes": {**described.attributes, "dose": ["full", "low"]}},
+        {"conditions": described.conditions[::-1]},
+        {"scale_factor": described.scale_factor * 2},
+        {"window_hu": (-1000.0, 999.0)},
+    ]
+    hashes = {described.settings_sha256, *(replace(described, **one).settings_sha256 for one in changed)}
+    assert len(hashes) == 1 + len(changed)
+    assert replace(described, title="other").settings_sha256 == described.settings_sha256
 
 
 def test_two_models_are_kept_and_the_one_that_was_used_last_stays(folders):

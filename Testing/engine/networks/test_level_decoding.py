@@ -70,6 +70,18 @@ def test_float32_differs_by_rounding_only():
     assert (tiled - whole).abs().max() <= 1e-6 * whole.abs().max().clamp(min=1)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("weights", "autocast"), [("float32", False), ("float32", True), ("bfloat16", False), ("float16", False)]
+)
+def test_in_one_tile_no_bit_differs_in_any_precision(weights, autocast):
+    """Between two levels features keep the type that they have in the whole pass."""
+    network = autoencoder(layers=2).to(getattr(torch, weights))
+    latents = torch.randn(1, 2, 8, 8, 6)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert torch.equal(decode_by_level(network, latents, (8, 8, 6)), network.decode_latent(latents))
+
+
 def test_every_level_cuts_the_same_place():
     layouts = level_layouts(autoencoder([[2, 2, 1], [2, 2, 2]]), (10, 8, 6), (4, 8, 3))
     assert [layout.size for layout in layouts] == [(10, 8, 6), (20, 16, 12)]

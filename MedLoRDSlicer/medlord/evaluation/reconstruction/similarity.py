@@ -73,7 +73,7 @@ def scales_for(shape: tuple[int, ...]) -> int:
 
 
 def weights_of(scales: int) -> tuple[float, ...]:
-    """The exponents of that many scales, finest first: all five as they were published, fewer scaled to the same sum."""
+    """The exponents of that many scales, finest first: all five as published, fewer scaled to the same sum."""
     chosen = SCALE_WEIGHTS[:scales]
     return tuple(weight * (sum(SCALE_WEIGHTS) / sum(chosen)) for weight in chosen)
 
