@@ -39,7 +39,8 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def load_volume(path: str | Path) -> Volume:
     """Read a 3D NIfTI (.nii, .nii.gz) or NRRD (.nrrd, .nhdr) file as [i, j, k] voxels with an affine to RAS mm.
 
-    Raises `InputError` when the file is missing, unreadable, not three-dimensional or without a valid geometry.
+    Raises `InputError` when the file is missing, unreadable, not three-dimensional or without a valid geometry, and for
+    a recipe in its header that is no JSON object.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,6 +51,11 @@ def load_volume(path: str | Path) -> Volume:
     if volume.array.dtype.kind not in "iufb":
         raise InputError(
             f"{path.name} holds colours or complex numbers; one plain number per voxel is needed."
+        )
+    if volume.recipe is not None and not isinstance(volume.recipe, dict):
+        raise InputError(
+            f"The recipe in the header of {path.name} is no table of settings ({str(volume.recipe)!r:.40}); it was "
+            "changed. Save the volume again without it."
         )
     volume.grid.validate(path.name)
     return volume

@@ -106,6 +106,18 @@ def test_the_recipe_travels_in_the_file(tmp_path, ending):
     assert load_volume(save_volume(load_volume(given), tmp_path / f"again{ending}")).recipe == RECIPE
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_a_recipe_that_is_no_table_is_refused(tmp_path, ending):
+    """Whoever changes it: no part of the program has to expect it."""
+    volume = Volume(np.zeros((2, 3, 4), np.int16), Grid((2, 3, 4), np.eye(4)))
+    path = save_volume(volume, tmp_path / f"changed{ending}", recipe=["seed", 7])
+    with pytest.raises(
+        InputError, match="recipe in the header of changed.* is no table of settings"
+    ) as caught:
+        load_volume(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_synthetic_volumes_say_so(tmp_path):
     volume = some_volume(some_grids()["ras"])
     for synthetic in (True, False):
