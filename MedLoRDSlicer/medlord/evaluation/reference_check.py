@@ -23,7 +23,8 @@ SMALLEST_SET = 20
 """Sets of fewer volumes say little about a population."""
 
 FAR_OUT = 3.0
-"""Far outside: beyond the quartiles by more than so many interquartile ranges (Tukey's far out values, 1977)."""
+"""Far outside: beyond the quartiles by more than so many interquartile ranges (Tukey's far out values, 1977) and beyond
+every value of the reference: what is there itself is no reason for red, however narrow its quartiles are."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Placed:
     """One value among those of a reference.
 
     `percentile` is the share of the reference (0 to 100) that lies below, ties counted half; `low` and `high` are the
-    limits of its central 95 %, `count` the number of its values. `unusual` is outside of these limits, `far` beyond the
-    quartiles by more than three interquartile ranges.
+    limits of its central 95 %, `count` the number of its values. `unusual` is outside of these limits, `far` beyond all
+    values and beyond the quartiles by more than three interquartile ranges.
     """
 
     value: float
@@ -108,6 +109,7 @@ def place(value: float | None, values: np.ndarray) -> Placed | None:
     tail = 50 * (1 - CENTRAL_SHARE)
     low, q1, median, q3, high = np.percentile(values, (tail, 25, 50, 75, 100 - tail))
     reach = FAR_OUT * (q3 - q1)
+    lowest, highest = min(values.min(), q1 - reach), max(values.max(), q3 + reach)
     return Placed(
         value=float(value),
         percentile=float(100 * below / len(values)),
@@ -116,7 +118,7 @@ def place(value: float | None, values: np.ndarray) -> Placed | None:
         median=float(median),
         count=len(values),
         unusual=bool(value < low or value > high),
-        far=bool(value < q1 - reach or value > q3 + reach),
+        far=bool(value < lowest or value > highest),
     )
 
 

@@ -214,7 +214,9 @@ def judge_tissues(rows: Iterable[TissueHu]) -> list[Finding]:
             continue
         expected, place = row.expected, "where it was drawn" if row.where == "drawn" else "where it was found"
         if row.off_hu:
-            level = RED if abs(row.off_hu) >= OFF_RANGE_RED_HU else AMBER
+            # Bright blood that nobody drew was found by its HU: it may be bone, and says nothing about the contrast.
+            by_its_hu = row.where == "found" and row.name == "blood_pool"
+            level = RED if abs(row.off_hu) >= OFF_RANGE_RED_HU and not by_its_hu else AMBER
             words = (
                 f"{_spoken(row.name)} has a median of {row.median_hu:.0f} HU {place}; {expected.tissue} lies between "
                 f"{expected.low_hu:.0f} and {expected.high_hu:.0f} HU ({expected.source})."
@@ -352,7 +354,9 @@ def _unusual(row: RegionCheck, measure: str, unit: str, placed: Placed, against:
     where = "far outside" if placed.far else "outside the central 95 %"
     words = f"{_spoken(row.name)} has {value}, {where} ({limits}) of {against}: percentile {placed.percentile:.1f}."
     off_hu = 0.0 if measure in ("rvr", "ml") else abs(placed.value - placed.median)
-    serious = placed.far and (measure == "rvr" or off_hu > FAR_OFF_HU)
+    # A structure that most of the reference lacks, such as contrast in native CT, is a few voxels found by mistake.
+    sized = measure == "rvr" and placed.median > 0
+    serious = placed.far and (sized or off_hu > FAR_OFF_HU)
     return Finding(RED if serious else AMBER, "reference", row.name, words)
 
 

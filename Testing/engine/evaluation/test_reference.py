@@ -145,6 +145,9 @@ def test_percentiles_and_limits():
     assert place(2.0, values).unusual and not place(2.0, values).far
     # Quartiles 25.75 and 75.25: far out from 75.25 + 3 * 49.5 on.
     assert not place(223.0, values).far and place(224.0, values).far
+    # Where most values are alike, none that the reference has itself is far outside.
+    mostly_none = np.array([0.0] * 60 + [2.0, 5.0])
+    assert place(4.0, mostly_none).unusual and not place(4.0, mostly_none).far and place(6.0, mostly_none).far
     assert place(None, values) is None and place(1.0, np.array([])) is None
 
 
@@ -187,6 +190,14 @@ def test_a_few_volumes_are_no_reference_for_what_is_unusual():
         "amber",
         "Air around the body (HU) is -1100, outside the central 95 % (-1010 to -990) of the reference test (N = 20).",
     )
+
+
+def test_a_structure_that_most_of_the_reference_lacks_is_no_reason_for_red():
+    """A few bright voxels in a native CT were: there is none in most of the reference."""
+    reference = reference_of(np.array([0.0] * 30 + [2.0, 3.0]))
+    one = measures(9.0)
+    found = judge_reference(check_regions(one.structures, one.extent_mm, reference), {}, reference)
+    assert {finding.level for finding in found} == {"amber"} and "far outside" in found[0].reason
 
 
 def test_how_many_measures_are_unusual_is_counted_by_chance_too():

@@ -111,6 +111,16 @@ def test_levels_of_hu(median, spread, level, words):
     assert words in " ".join(f.reason for f in findings)
 
 
+def test_bright_blood_that_nobody_drew_is_no_reason_for_red():
+    """It was found by its HU, so it is bright in native CT too, and may be bone."""
+    blood = tissue_range("blood_pool", "native")
+    levels = [
+        judge_tissues([TissueHu("blood_pool", where, 270.0, 20.0, blood)])[0].level
+        for where in ("found", "drawn")
+    ]
+    assert levels == ["amber", "red"]
+
+
 def row(**changes) -> StructureAdherence:
     fields = {"found_ml": 100.0, "dice": 0.99, "offset_mm": (0.0, 0.0, 0.0)}
     return StructureAdherence("lung", 100.0, **{**fields, **changes})
