@@ -67,6 +67,6 @@ def test_a_volume_that_says_it_is_synthetic_is_noticed(key, tmp_path):
     """Our own mark, and what Slicer writes into an NRRD of a synthetic volume's node."""
     image = sitk.GetImageFromArray(np.arange(8**3, dtype=np.int16).reshape(8, 8, 8) * 4 - 1024)
     if key:
-        image.SetMetaData(key, "1")
+        image.SetMetaData(key, "{}")
     sitk.WriteImage(image, str(tmp_path / "ct.nrrd"))
     assert survey(tmp_path / "ct.nrrd").marked_synthetic == bool(key)
