@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -253,6 +254,7 @@ class _Run:
         import torch
 
         from .devices import autocast
+        from .memory.planner import halved
         from .networks.tiling import embed_tiled
 
         bundle, recipe = self._bundle, self._recipe
@@ -277,26 +279,39 @@ class _Run:
                     warn=self._warn,
                 )
 
-        embedded, self.tiles["condition"] = in_smaller_tiles(embed, self._plan.condition_tile)
+        embedded, self.tiles["condition"] = in_smaller_tiles(embed, self._plan.condition_tile, halved)
         return embedded
 
     def decode(self, latent: torch.Tensor, timings: dict[str, float]) -> np.ndarray:
         """Latent -> int16 HU [i, j, k]; in float32, since rounding flips codes."""
-        from .memory.planner import BY_LEVEL, PLAIN
-        from .networks.level_decoding import decode_by_level
+        from .memory.planner import IN_SLABS, IN_TILES, halved
+        from .memory.slabs import thinner
+        from .networks.slab_decoding import decode_in_slabs
         from .networks.tiling import decode_tiled
 
         started, bundle = time.perf_counter(), self._bundle
         scaled = latent / bundle.description.scale_factor
 
-        def decode(tile: Size) -> torch.Tensor:
-            how = {"progress": self._progress, "cancel": self._cancel}
-            if self._plan.by_level:
-                return decode_by_level(bundle.autoencoder, scaled, tile, **how)
-            return decode_tiled(bundle.autoencoder, scaled, tile, warn=self._warn, **how)
+        def in_tiles(tile: Size) -> torch.Tensor:
+            return decode_tiled(
+                bundle.autoencoder,
+                scaled,
+                tile,
+                progress=self._progress,
+                cancel=self._cancel,
+                warn=self._warn,
+            )
 
-        way = BY_LEVEL if self._plan.by_level else PLAIN
-        image, self.tiles[way] = in_smaller_tiles(decode, self._plan.decode_tile)
+        def in_slabs(slab: Size) -> torch.Tensor:
+            return decode_in_slabs(
+                bundle.autoencoder, scaled, slab, progress=self._progress, cancel=self._cancel
+            )
+
+        if self._plan.in_slabs:
+            smaller = functools.partial(thinner, size=tuple(latent.shape[2:]))
+            image, self.tiles[IN_SLABS] = in_smaller_tiles(in_slabs, self._plan.decode_tile, smaller)
+        else:
+            image, self.tiles[IN_TILES] = in_smaller_tiles(in_tiles, self._plan.decode_tile, halved)
         hu = to_hu(image[0, 0].numpy(), bundle.description.window_hu)
         timings["decode"] = time.perf_counter() - started
         return hu
@@ -322,21 +337,22 @@ def to_hu(image: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
     return hu
 
 
-def in_smaller_tiles(run: Callable[[Size], _Made], tile: Size) -> tuple[_Made, Size]:
-    """`run(tile)`; when an allocation fails, again with halved tiles down to the smallest. Also the tile that did it.
+def in_smaller_tiles(
+    run: Callable[[Size], _Made], tile: Size, smaller_than: Callable[[Size], Size | None]
+) -> tuple[_Made, Size]:
+    """`run(tile)`; when an allocation fails, again with `smaller_than(tile)` until that is None. Also the last tile.
 
     Raises the failure of the smallest tile, and at once what is no lack of memory.
     """
     import torch
 
     from .devices import is_memory_error
-    from .memory.planner import halved
 
     while True:
         try:
             return run(tile), tile
         except (MemoryError, RuntimeError, OSError) as error:
-            smaller = halved(tile)
+            smaller = smaller_than(tile)
             if smaller is None or not is_memory_error(error):
                 raise
         # Only here the error and the tensors that its frames hold are gone.

@@ -327,10 +327,10 @@ def test_a_failed_allocation_is_tried_again_in_smaller_tiles():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return "done"
 
-    assert in_smaller_tiles(run, (32, 16, 4)) == ("done", (8, 4, 4))
+    assert in_smaller_tiles(run, (32, 16, 4), halved) == ("done", (8, 4, 4))
     assert tried == [(32, 16, 4), (16, 8, 4), (8, 4, 4)]
     with pytest.raises(MemoryError):
-        in_smaller_tiles(lambda tile: bytearray(2**62), (8, 8, 8))
+        in_smaller_tiles(lambda tile: bytearray(2**62), (8, 8, 8), halved)
     tried.clear()
 
     def broken(tile):
@@ -338,7 +338,7 @@ def test_a_failed_allocation_is_tried_again_in_smaller_tiles():
         raise RuntimeError("sizes do not match")
 
     with pytest.raises(RuntimeError, match="do not match"):
-        in_smaller_tiles(broken, (8, 8, 8))
+        in_smaller_tiles(broken, (8, 8, 8), halved)
     assert len(tried) == 1
 
 

@@ -58,14 +58,14 @@ def measure_here(
     device: str,
     precision: str = "float32",
     tile: list[int] | None = None,
-    by_level: bool = False,
+    in_slabs: bool = False,
     free_bytes: int = 0,
 ) -> dict:
     """Do one piece of `WORK` with random weights; returns "seconds", "before_bytes" and "peak_bytes".
 
     Before and peak are the memory of this process (CPU: all of it; CUDA: what torch holds on the device), the
-    difference is what the work itself took. `tile` and `by_level` are those of the tiled decoding, without a tile it is
-    in one piece; `free_bytes` decides whether the baseline's distance matrix is built at once.
+    difference is what the work itself took. `tile` and `in_slabs` say how to decode, without a tile it is in one
+    piece; `free_bytes` decides whether the baseline's distance matrix is built at once.
     """
     import torch
 
@@ -75,7 +75,7 @@ def measure_here(
 
     target = choose_device(device)
     with torch.inference_mode():
-        call = _prepared(work, configuration(size, factor), target, precision, (tile, by_level), free_bytes)
+        call = _prepared(work, configuration(size, factor), target, precision, (tile, in_slabs), free_bytes)
         gc.collect()
         wait_for(target)
         reset_peak_memory(target)

@@ -71,9 +71,9 @@ def measure_decoding(settings: DecodingSettings, progress: Progress | None = Non
         before = held_bytes(device)
         reset_peak_memory(device)
         started = time.perf_counter()
-        image = decode(autoencoder, latent, plan.decode_tile, plan.by_level, progress)
+        image = decode(autoencoder, latent, plan.decode_tile, plan.in_slabs, progress)
         seconds, peak = time.perf_counter() - started, peak_memory_bytes(device)
-    tiles, share = tiles_and_share(autoencoder, tuple(latent.shape[2:]), plan.decode_tile, plan.by_level)
+    tiles, share = tiles_and_share(autoencoder, tuple(latent.shape[2:]), plan.decode_tile, plan.in_slabs)
     result = {
         "factor": settings.factor,
         "size": settings.size,
@@ -82,7 +82,7 @@ def measure_decoding(settings: DecodingSettings, progress: Progress | None = Non
         "threads": torch.get_num_threads(),
         "memory_limit": settings.memory_limit,
         "tile": list(plan.decode_tile),
-        "by_level": plan.by_level,
+        "in_slabs": plan.in_slabs,
         "tiles": tiles,
         "computed_share": share,
         "seconds": seconds,
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_atomically(given.out, lambda path: path.write_text(text + "\n", encoding="utf-8"))
         console.note(
             f"Peak {in_words(result['peak_bytes'])}, predicted {in_words(result['predicted_bytes'])}, "
-            f"{result['tiles']} tiles, {result['seconds']:.0f} s."
+            f"{result['tiles']} {'slabs' if result['in_slabs'] else 'tiles'}, {result['seconds']:.0f} s."
         )
         console.result(text)
 

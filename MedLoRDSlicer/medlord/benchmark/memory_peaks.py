@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import InsufficientMemoryError
 from ..progress import Cancel, raise_if_cancelled
 from .child import measure_in_child
-from .planning import decode_way, tiles_and_share
+from .planning import decode_way
 
 if TYPE_CHECKING:
     import torch
@@ -15,14 +15,8 @@ if TYPE_CHECKING:
     from .full_size import Configuration
     from .speed import SpeedSettings
 
-TILED_SHARES = (4, 2, 1)
-"""The tiled decoding is given a quarter of what the untiled one took, unless a memory limit was asked for.
-
-Where tiles so small would be mostly halo, it is given half, and at last as much: the table shows what it took.
-"""
-
-MOST_COMPUTED = 4.0
-"""Tiles with their halos may compute so many times the voxels of the volume; beyond it nobody would wait for them."""
+TILED_SHARE = 0.25
+"""The cut decoding is given so much of what the uncut one took, unless a memory limit was asked for."""
 
 
 def measure_peaks(
@@ -38,9 +32,10 @@ def measure_peaks(
     free = free_bytes(device)
     peaks = {"decode untiled": _peak({**common, "work": "decode"}, cancel)}
     if settings.memory_limit is None and "took_bytes" in peaks["decode untiled"]:
-        way = _affordable_way(chosen, device, held_bytes(device), peaks["decode untiled"]["took_bytes"])
+        limit = held_bytes(device) + int(TILED_SHARE * peaks["decode untiled"]["took_bytes"])
     else:
-        way = decode_way(chosen, chosen.decode_shape, device, settings.memory_limit)
+        limit = settings.memory_limit
+    way = decode_way(chosen, chosen.decode_shape, device, limit)
     peaks["decode tiled"] = {**_peak({**common, "work": "decode", **way}, cancel), "tiles": way}
     peaks["baseline decode"] = _peak({**common, "work": "baseline decode", "free_bytes": free}, cancel)
     peaks["baseline step"] = _peak({**common, "work": "baseline step"}, cancel)
@@ -51,21 +46,6 @@ def measure_peaks(
         if "took_bytes" in peak and "took_bytes" in reference:
             peak["ratio"] = peak["took_bytes"] / max(reference["took_bytes"], 1)
     return peaks
-
-
-def _affordable_way(chosen: Configuration, device: torch.device, held: int, untiled: int) -> dict:
-    """How to decode for the smallest of `TILED_SHARES` of the `untiled` bytes that computes at most `MOST_COMPUTED`."""
-    import torch
-
-    from .full_size import random_network
-
-    autoencoder = random_network(chosen, "autoencoder", torch.device("meta"))
-    size = chosen.latent_shape(chosen.decode_shape)[2:]
-    for share in TILED_SHARES:
-        way = decode_way(chosen, chosen.decode_shape, device, held + untiled // share)
-        if tiles_and_share(autoencoder, size, **way)[1] <= MOST_COMPUTED:
-            break
-    return way
 
 
 def _peak(work: dict, cancel: Cancel | None) -> dict:

@@ -41,15 +41,15 @@ def decode(
     autoencoder: VectorQuantizedAutoencoder,
     latent: torch.Tensor,
     tile: Sequence[int] | None,
-    by_level: bool = False,
+    in_slabs: bool = False,
     progress: Progress | None = None,
 ) -> torch.Tensor:
-    """Unscaled latent (1, channel, i, j, k) -> image on the CPU, in tiles of so many latent voxels or in one piece."""
-    from ..networks.level_decoding import decode_by_level
+    """Unscaled latent (1, channel, i, j, k) -> image on the CPU, in tiles or slabs of `tile`, or in one piece."""
+    from ..networks.slab_decoding import decode_in_slabs
     from ..networks.tiling import decode_tiled
 
-    if by_level:
-        return decode_by_level(autoencoder, latent, tuple(tile), progress=progress)
+    if in_slabs:
+        return decode_in_slabs(autoencoder, latent, tuple(tile), progress=progress)
     return decode_tiled(autoencoder, latent, None if tile is None else tuple(tile), progress=progress)
 
 

@@ -25,28 +25,29 @@ _GPU_BYTES = (8 * 10**9, 12 * 10**9, 24 * 10**9)
 def decode_way(
     chosen: Configuration, shape: tuple[int, int, int], device: torch.device, limit: int | None
 ) -> dict:
-    """How the engine decodes a volume of `shape`: "tile" (latent voxels) and "by_level"; the smallest where none fits.
+    """How the engine decodes a volume of `shape`: "tile" (latent voxels) and "in_slabs"; the smallest where none fits.
 
     `limit` (bytes) is what this process may hold in all, None for what is free.
     """
     plan = decoding_plan(chosen, shape, device, limit)
-    return {"tile": list(plan.decode_tile), "by_level": plan.by_level}
+    return {"tile": list(plan.decode_tile), "in_slabs": plan.in_slabs}
 
 
 def tiles_and_share(
-    autoencoder: VectorQuantizedAutoencoder, size: tuple[int, int, int], tile: Sequence[int], by_level: bool
+    autoencoder: VectorQuantizedAutoencoder, size: tuple[int, int, int], tile: Sequence[int], in_slabs: bool
 ) -> tuple[int, float]:
-    """Number of tiles for latents of `size`, and what they compute with their halos, to the work in one piece."""
-    from ..memory.level_tiles import LevelDecoding
-    from ..networks.level_decoding import level_layouts
+    """Number of tiles or slabs for latents of `size`, and what they compute with halos, to the work in one piece.
+
+    Slabs have none; that upsamplings compute a border plane again is not counted (some percent).
+    """
+    from ..networks.slab_decoding import slab_axis
     from ..networks.tiling import decoding_layout
 
-    if not by_level:
-        layout = decoding_layout(autoencoder, size, tuple(tile))
-        return layout.count, layout.computed / math.prod(size)
-    levels = LevelDecoding(autoencoder, size, "cpu", 0)
-    count = sum(layout.count for layout in level_layouts(autoencoder, size, tuple(tile)))
-    return count, levels.computed(tuple(tile)) / levels.computed(size)
+    if in_slabs:
+        axis = slab_axis(size)
+        return -(-size[axis] // tile[axis]), 1.0
+    layout = decoding_layout(autoencoder, size, tuple(tile))
+    return layout.count, layout.computed / math.prod(size)
 
 
 def decoding_plan(
@@ -96,5 +97,5 @@ def predictions() -> list[dict]:
 
 def _numbers(plan: MemoryPlan) -> dict:
     names = ("needed", "weights", "loading", "embedding", "denoising", "decoding")
-    tiles = {name: getattr(plan, name) for name in ("condition_tile", "decode_tile", "by_level")}
+    tiles = {name: getattr(plan, name) for name in ("condition_tile", "decode_tile", "in_slabs")}
     return {**{name: getattr(plan, name) for name in names}, **tiles, "fits": plan.needed <= plan.free}

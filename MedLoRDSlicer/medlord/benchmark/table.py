@@ -170,8 +170,7 @@ def _predicted(predictions: list[dict]) -> list[str]:
 
 
 def _tiles(way: dict) -> str:
-    words = f"tiles of {' x '.join(map(str, way['tile']))} latent voxels"
-    return f"{words}, level by level" if way["by_level"] else words
+    return f"{'slabs' if way['in_slabs'] else 'tiles'} of {' x '.join(map(str, way['tile']))} latent voxels"
 
 
 def _time(numbers: dict) -> str:

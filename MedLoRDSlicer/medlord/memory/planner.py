@@ -12,10 +12,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ..condition_channels import condition_channels
-from ..devices import choose_device
 from ..errors import InputError, InsufficientMemoryError
 from .free import budget_bytes, held_bytes
-from .level_tiles import choose_by_level
 from .sizes import in_words
 
 if TYPE_CHECKING:
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
     from ..bundles.description import ModelDescription
     from ..networks.tiling import Layout, Size
     from ..recipe import Recipe
-    from .level_tiles import LevelDecoding
+    from .slabs import SlabCosts
 
-PLAIN, BY_LEVEL = "decode", "decode_by_level"
-"""Under which of these a recipe records the tile of its decoding."""
+IN_TILES, IN_SLABS = "decode", "decode_in_slabs"
+"""Under which of these a recipe records the tile or the slab of its decoding."""
 
 SMALLEST_TILE = 4
 """Latent voxels along an axis below which a tile is mostly halo."""
@@ -49,8 +47,8 @@ class MemoryPlan:
     weights, loading     the networks that are still to be loaded, and what their loading takes on top
     embedding            masks and the condition embedding; denoising; decoding: each phase beside the weights
     condition_tile       latent voxels (i, j, k) of one tile of the embedding, None without control
-    decode_tile          latent voxels (i, j, k) of one tile of the decoding
-    by_level             whether each level of the decoder goes through its tiles by itself
+    decode_tile          latent voxels (i, j, k) of one tile or slab of the decoding
+    in_slabs             whether the decoder goes through the volume slab by slab
     free                 what the run may take; `limit` is the user's, or None
     held                 what the process holds already and the limit counts as well; 0 without a limit
     """
@@ -66,7 +64,7 @@ class MemoryPlan:
     free: int
     limit: int | None = None
     held: int = 0
-    by_level: bool = False
+    in_slabs: bool = False
 
     @property
     def needed(self) -> int:
@@ -137,8 +135,6 @@ def plan_run(
         recipe.precision,
         recipe.control_scale,
     )
-    # On the CPU beside a GPU; what a machine that is not this one has there is not known.
-    cpu_free = budget_bytes(choose_device("cpu")) if device.type != "cpu" and free is None else math.inf
     # Only now: the libraries that the accounting loads are part of what the process holds.
     free = budget_bytes(device, limit, returnable) if free is None else free
     held = 0 if limit is None else max(held_bytes(device) - returnable, 0)
@@ -150,24 +146,27 @@ def plan_run(
         condition_tile, embedding = choose_tile(
             costs.condition_layout, costs.embedding, left, recorded.get("condition")
         )
-    decode_tile, by_level, decoding = _choose_decoding(costs, left, cpu_free, recorded)
+    decode_tile, in_slabs, decoding = _choose_decoding(costs, left, recorded)
     return MemoryPlan(
         str(device), weights, 0 if loaded else costs.loading, embedding, costs.denoising, decoding,
-        condition_tile, decode_tile, free, limit, held, by_level,
+        condition_tile, decode_tile, free, limit, held, in_slabs,
     )  # fmt: skip
 
 
-def _choose_decoding(
-    costs: _Costs, free: int, cpu_free: float, recorded: dict[str, Size]
-) -> tuple[Size, bool, int]:
-    """(tile, whether level by level, bytes): plain tiles, unless going by level fits as well and computes less."""
-    wanted, levels = recorded.get(PLAIN), costs.levels
-    tile, needed = choose_tile(costs.latent_layout, costs.decoding, free, wanted)
-    if levels is not None and (tile != wanted or needed > free) and levels.cpu_bytes <= cpu_free:
-        plain = replace(costs.latent_layout, tile=tile), needed
-        found = choose_by_level(levels, free, plain, SMALLEST_TILE, recorded.get(BY_LEVEL))
-        if found is not None:
-            return found[0], True, found[1]
+def _choose_decoding(costs: _Costs, free: int, recorded: dict[str, Size]) -> tuple[Size, bool, int]:
+    """(tile or slab, whether it is a slab, bytes): in one piece where that fits, else in slabs, else in tiles.
+
+    What the recipe records is taken where it fits.
+    """
+    whole, slabs = costs.latent_layout.size, costs.slabs
+    recorded_tile, recorded_slab = recorded.get(IN_TILES), recorded.get(IN_SLABS)
+    if slabs is not None:
+        tiles = [tile for tile in (recorded_tile, None if recorded_slab else whole) if tile is not None]
+        if not any(replace(costs.latent_layout, tile=tile).most(costs.decoding) <= free for tile in tiles):
+            found = slabs.choose(free, recorded_slab)
+            if found is not None:
+                return found[0], True, found[1]
+    tile, needed = choose_tile(costs.latent_layout, costs.decoding, free, recorded_tile)
     return tile, False, needed
 
 
@@ -368,15 +367,14 @@ class _Costs:
         return search + image + _FIXED_BYTES
 
     @functools.cached_property
-    def levels(self) -> LevelDecoding | None:
-        """Decoding level by level, where the decoder can."""
-        from ..networks.level_decoding import decodes_by_level
-        from .level_tiles import LevelDecoding
+    def slabs(self) -> SlabCosts | None:
+        """Decoding in slabs, where the decoder can."""
+        from ..networks.slab_decoding import decodes_in_slabs
+        from .slabs import SlabCosts
 
-        if not decodes_by_level(self.autoencoder):
+        if not decodes_in_slabs(self.autoencoder):
             return None
-        size = self.latent_layout.size
-        return LevelDecoding(self.autoencoder, size, self._device_type, self._beside_decoding)
+        return SlabCosts(self.autoencoder, self.latent_layout.size, self._device_type, self._beside_decoding)
 
     def _peak(self, run: Callable[[], Any], precision: str) -> int:
         from .accounting import peak_bytes

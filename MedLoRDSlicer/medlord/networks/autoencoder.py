@@ -61,7 +61,7 @@ def _require_whole_scaling(down: Sequence[Sequence], up: Sequence[Sequence]) -> 
         )
 
 
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """Autocast off; the device "meta", on which memory and operations are counted, knows none."""
     if device.type == "meta":
         return contextlib.nullcontext()
@@ -166,36 +166,11 @@ class VectorQuantizedAutoencoder(nn.Module):
         The last convolution runs in float32 under autocast too: bfloat16 has steps of 4 HU between 500 and 1000 HU
         from zero, where lung and air lie, and that layer is a small part of the work.
         """
-        return self._through(self.decoder.blocks, quantized.to(self._weight_dtype))
-
-    @property
-    def decoder_levels(self) -> int:
-        """Levels of the decoder, each of which ends with one upsampling; 0 where blocks were added to it."""
-        levels = len(self.upsample_parameters)
-        return levels if len(self.decoder.blocks) == 1 + levels * (self.num_res_layers + 1) else 0
-
-    def decode_level(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
-        """One level of `decode`: features (batch, channel, i, j, k) before it -> those after it, finer by its strides.
-
-        Level 0 gets quantised latents, the last one gives images, float32.
-        """
-        per_level = self.num_res_layers + 1
-        first = 1 + level * per_level if level else 0
-        # Later levels get what the one before gave: under autocast that is not the weights' type.
-        hidden = hidden if level else hidden.to(self._weight_dtype)
-        return self._through(self.decoder.blocks[first : 1 + (level + 1) * per_level], hidden)
-
-    def level_halo(self, level: int) -> tuple[int, int, int]:
-        """Voxels of a level's input that a tile needs beyond its core, per axis, to pass that level exactly."""
-        return tuple(receptive_field.decoding_halo(self._level_layers(axis, level)) for axis in range(3))
-
-    def _through(self, blocks: nn.ModuleList, hidden: torch.Tensor) -> torch.Tensor:
-        *body, end = blocks
+        hidden = quantized.to(self._weight_dtype)
+        *body, end = self.decoder.blocks
         for block in body:
             hidden = block(hidden)
-        if end is not self.decoder.blocks[-1]:
-            return end(hidden)
-        with _without_autocast(hidden.device):
+        with without_autocast(hidden.device):
             return end(hidden.to(self._weight_dtype)).float()
 
     def decode_latent(self, latents: torch.Tensor) -> torch.Tensor:
@@ -224,11 +199,8 @@ class VectorQuantizedAutoencoder(nn.Module):
         return [*layers, Layer(3, padding=1)]
 
     def _decoder_layers(self, axis: int) -> list[Layer]:
-        levels = range(len(self.upsample_parameters))
-        return [layer for level in levels for layer in self._level_layers(axis, level)]
-
-    def _level_layers(self, axis: int, level: int) -> list[Layer]:
-        stride, kernel, dilation, padding, _ = (value[axis] for value in self.upsample_parameters[level])
-        first = [Layer(3, padding=1)] if level == 0 else []
-        residual = [Layer(3, padding=1)] * 2 * self.num_res_layers
-        return [*first, *residual, Layer(kernel, stride, padding, dilation, transposed=True)]
+        layers = [Layer(3, padding=1)]
+        for stride, kernel, dilation, padding, _ in self.upsample_parameters:
+            layers += [Layer(3, padding=1)] * 2 * self.num_res_layers
+            layers.append(Layer(kernel[axis], stride[axis], padding[axis], dilation[axis], transposed=True))
+        return layers

@@ -210,7 +210,7 @@ def test_the_round_trip_is_the_whole_pass_and_tiles_do_not_change_it(tiny_model,
     monkeypatch.setattr("medlord.memory.free.budget_bytes", lambda *_: 2_900_000)
     monkeypatch.setattr(
         "medlord.evaluation.reconstruction.round_trip.in_smaller_tiles",
-        lambda run, tile: (tiles.append(tile), (run(tile), tile))[1],
+        lambda run, tile, smaller_than: (tiles.append(tile), (run(tile), tile))[1],
     )
     assert np.abs(trip(volume)[1].array - in_one).max() < 0.01
     assert tiles[0][0] < 64 and tiles[0][1:] == (4, 4)

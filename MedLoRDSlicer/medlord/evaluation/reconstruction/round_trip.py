@@ -14,6 +14,7 @@ from ...bundles.description import OWN_RANGE, weight_file
 from ...devices import choose_device, exact_kernels
 from ...errors import InputError, InsufficientMemoryError
 from ...generation import in_smaller_tiles
+from ...memory.planner import halved
 from ...progress import Cancel
 from ...training.cases import to_network
 from ...volumes import Grid, Volume, resample_volume
@@ -92,7 +93,7 @@ class RoundTrip:
             return decode_tiled(network, latents, tile, **options)
 
         with torch.inference_mode(), exact_kernels():
-            decoded, _ = in_smaller_tiles(there_and_back, self._tile(given.grid.shape))
+            decoded, _ = in_smaller_tiles(there_and_back, self._tile(given.grid.shape), halved)
         low, high = window
         made = (decoded[0, 0].numpy().clip(-1, 1) + np.float32(1)) / 2 * np.float32(high - low) + np.float32(
             low
