@@ -1,14 +1,16 @@
-"""Two quality measurements of the same phantoms side by side, judged against what another noise changes.
+"""Quality measurements of the same phantoms side by side, judged against what another noise changes.
 
-For example UniPC with 25 steps beside DDPM with 300: "no worse" means that the median over the phantoms is not worse
-by more than the standard deviation, over noise seeds, of one phantom's number.
+For example UniPC with 25 steps beside DDPM with 300. All phantoms of one measurement get the same noise, so what is
+particular to it does not average out over them: both sides are measured with several noises. "No worse" means that the
+median over the phantoms, averaged over the noises, is not worse by more than the standard deviation, over noise seeds,
+of one phantom's number.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,10 +26,10 @@ FILES = ("comparison.json", "comparison.md")
 class ComparedMeasure:
     """One number of every phantom in both measurements.
 
-    first, second     medians over the phantoms
-    worse_by          how much worse the first median is, in the measure's unit; negative where it is better
-    noise_spread      standard deviation over noise seeds of one phantom's number, from first and third measurement
-    phantoms_worse    share of the phantoms that are worse in the first
+    first, second     medians over the phantoms, averaged over the noises
+    worse_by          how much worse the first is, in the measure's unit; negative where it is better
+    noise_spread      standard deviation over noise seeds of one phantom's number, in the first measurements
+    phantoms_worse    share of the phantoms that are worse in the first, averaged over the noises
     no_worse          worse_by <= noise_spread
     """
 
@@ -40,23 +42,25 @@ class ComparedMeasure:
     no_worse: bool
 
 
-def compare_quality(first: Path, second: Path, other_noise: Path, folder: Path) -> list[ComparedMeasure]:
-    """Compare three `benchmark.json` of the same phantoms and model, and write `FILES` into `folder`.
+def compare_quality(first: Sequence[Path], second: Sequence[Path], folder: Path) -> list[ComparedMeasure]:
+    """Compare `benchmark.json` files of the same phantoms and model, and write `FILES` into `folder`.
 
-    `other_noise` has the settings of `first` but another noise seed. Raises `InputError` when the files do not belong
-    together.
+    The files of each side differ in their noise seed alone; the first side needs two or more. Raises `InputError` when
+    the files do not belong together.
     """
-    reports = [_read(path) for path in (first, second, other_noise)]
-    _require_comparable(*reports)
-    compared = list(_compared(*reports))
-    named = [
-        f"{r['settings']['sampler']} {r['settings']['steps'] or '(default steps)'}, noise {r['settings']['noise_seed']}"
-        for r in reports
-    ]
-    content = {"first": named[0], "second": named[1], "other_noise": named[2]}
+    sides = [[_read(path) for path in paths] for paths in (first, second)]
+    _require_comparable(sides)
+    compared = list(_compared(*([_losses(report) for report in side] for side in sides)))
+    content = dict(zip(("first", "second"), map(_named, sides), strict=True))
     content["measures"] = [asdict(measure) for measure in compared]
     write_report(folder, FILES, content, _table(content, compared))
     return compared
+
+
+def _named(side: list[dict]) -> str:
+    settings = side[0]["settings"]
+    noises = ", ".join(str(report["settings"]["noise_seed"]) for report in side)
+    return f"{settings['sampler']} {settings['steps'] or '(default steps)'}, noise {noises}"
 
 
 def _read(path: Path) -> dict:
@@ -70,42 +74,55 @@ def _read(path: Path) -> dict:
     return report
 
 
-def _require_comparable(first: dict, second: dict, other_noise: dict) -> None:
-    for name, other in (("second", second), ("other-noise", other_noise)):
-        for key in ("weights_sha256", "cases"):
-            if set(first[key]) != set(other[key]) or (key == "weights_sha256" and first[key] != other[key]):
+def _require_comparable(sides: list[list[dict]]) -> None:
+    reference = sides[0][0]
+    for name, side in zip(("first", "second"), sides, strict=True):
+        for report in side:
+            for key, words in (("weights_sha256", "weights"), ("cases", "phantoms")):
+                if set(reference[key]) != set(report[key]) or (
+                    key == "weights_sha256" and reference[key] != report[key]
+                ):
+                    raise InputError(
+                        f"A {name} measurement has other {words} than the first one; measure both sides with the same "
+                        "model, --seeds, --start and --phase."
+                    )
+            differing = {
+                key for key, value in side[0]["settings"].items() if report["settings"].get(key) != value
+            } - {"second_noise_seed", "repeated", "device", "noise_seed"}
+            if differing:
                 raise InputError(
-                    f"The {name} measurement has other {'phantoms' if key == 'cases' else 'weights'} than the first; "
-                    "measure both with the same model, --seeds, --start and --phase."
+                    f"The {name} measurements differ in {', '.join(sorted(differing))}; they must differ in "
+                    "--noise-seed alone."
                 )
-    differing = {
-        key for key, value in first["settings"].items() if other_noise["settings"].get(key) != value
-    } - {"second_noise_seed", "repeated", "device"}
-    if differing != {"noise_seed"}:
-        raise InputError(
-            f"The other-noise measurement differs from the first in {', '.join(sorted(differing)) or 'nothing'}; "
-            "it must differ in --noise-seed alone."
-        )
+        noises = [report["settings"]["noise_seed"] for report in side]
+        if len(set(noises)) < len(noises) or (name == "first" and len(noises) < 2):
+            raise InputError(
+                f"The {name} measurements have the noise seeds {noises}; give "
+                f"{'two or more, ' if name == 'first' else ''}each with another --noise-seed."
+            )
 
 
-def _compared(first: dict, second: dict, other_noise: dict) -> Iterable[ComparedMeasure]:
-    tables = [_losses(report) for report in (first, second, other_noise)]
-    for name in tables[0]:
-        phantoms = sorted(set.intersection(*(set(table.get(name, {})) for table in tables)))
+def _compared(first: list[dict], second: list[dict]) -> Iterable[ComparedMeasure]:
+    for name in first[0]:
+        phantoms = sorted(set.intersection(*(set(table.get(name, {})) for table in (*first, *second))))
         if len(phantoms) < 2:
             continue
-        of_first, of_second, of_other = (np.array([table[name][p] for p in phantoms]) for table in tables)
-        worse_by = float(np.median(of_first) - np.median(of_second))
-        spread = math.sqrt(float(np.mean((of_first - of_other) ** 2)) / 2)
+        of_first, of_second = (
+            np.array([[table[name][phantom] for phantom in phantoms] for table in side])
+            for side in (first, second)
+        )
+        middle, other = (float(np.median(numbers, axis=1).mean()) for numbers in (of_first, of_second))
+        spread = math.sqrt(float(of_first.var(axis=0, ddof=1).mean()))
         sign = -1.0 if name.startswith("Dice") else 1.0
+        worse = of_first[:, None] > of_second[None]
         yield ComparedMeasure(
             name,
-            float(np.median(of_first)) * sign,
-            float(np.median(of_second)) * sign,
-            worse_by,
+            middle * sign,
+            other * sign,
+            middle - other,
             spread,
-            float(np.mean(of_first > of_second)),
-            worse_by <= spread,
+            float(worse.mean()),
+            middle - other <= spread,
         )
 
 
@@ -126,14 +143,14 @@ def _losses(report: dict) -> dict[str, dict[str, float]]:
 
 def _table(content: dict, compared: list[ComparedMeasure]) -> str:
     lines = [
-        f"First: {content['first']}. Second: {content['second']}. Spread: standard deviation of one phantom's number "
-        f"between the noise of the first and {content['other_noise']}.",
+        f"First: {content['first']}. Second: {content['second']}. Medians over the phantoms, averaged over the noises. "
+        "Spread: standard deviation of one phantom's number over the noises of the first.",
         "",
         "| Measure | First (median) | Second (median) | Worse by | Spread between seeds | No worse |",
         "|---|---|---|---|---|---|",
     ]
     for measure in compared:
-        digits = 3 if measure.name.startswith("Dice") else 1
+        digits = 4 if measure.name.startswith("Dice") else 1
         numbers = (measure.first, measure.second, measure.worse_by, measure.noise_spread)
         cells = [f"{number:.{digits}f}" for number in numbers]
         lines.append(f"| {' | '.join([measure.name, *cells, 'yes' if measure.no_worse else 'no'])} |")

@@ -60,16 +60,19 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Writes comparison.json and comparison.md: per measure both medians, and whether the first is worse by more "
-        "than what another noise changes."
+        "Writes comparison.json and comparison.md: per measure both medians, averaged over the noises, and whether the "
+        "first is worse by more than what another noise changes."
     )
     _add_out(parser, _OUT / "comparison")
-    files = parser.add_argument_group("three benchmark.json of the same phantoms").add_argument
-    files("--first", type=Path, required=True, metavar="FILE", help="the one that is judged")
-    files("--second", type=Path, required=True, metavar="FILE", help="the one to compare with")
+    files = parser.add_argument_group("benchmark.json files of the same phantoms").add_argument
     files(
-        "--other-noise", type=Path, required=True, metavar="FILE", help="the first with another --noise-seed"
-    )
+        "--first", type=Path, nargs="+", required=True, metavar="FILE",
+        help="what is judged: two or more that differ in --noise-seed alone",
+    )  # fmt: skip
+    files(
+        "--second", type=Path, nargs="+", required=True, metavar="FILE",
+        help="what to compare with: one or more that differ in --noise-seed alone",
+    )  # fmt: skip
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +169,7 @@ def _compare(arguments: argparse.Namespace, console: Console):
     from ..benchmark.comparison import FILES, compare_quality
 
     def measure(folder: Path) -> Path:
-        compare_quality(arguments.first, arguments.second, arguments.other_noise, folder)
+        compare_quality(arguments.first, arguments.second, folder)
         return folder / FILES[1]
 
     return measure

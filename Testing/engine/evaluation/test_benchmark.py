@@ -94,39 +94,47 @@ def report_of(path, dice: list[float], lung_hu: list[float], **settings) -> None
     path.write_text(json.dumps({"settings": chosen, "cases": cases, "weights_sha256": {"a": "b"}}))
 
 
-def test_two_measurements_are_judged_by_the_spread_between_seeds(tmp_path):
-    first, second, other = (tmp_path / f"{name}.json" for name in ("first", "second", "other"))
+def test_two_samplers_are_judged_by_the_spread_between_seeds(tmp_path):
+    first, second, other, fourth = (tmp_path / f"{name}.json" for name in ("a", "b", "c", "d"))
     report_of(first, [0.90, 0.92, 0.94], [-790.0, -780.0, -770.0])
-    # Dice 0.01 better than the first, HU 30 nearer to the phantom's
+    report_of(other, [0.92, 0.94, 0.96], [-791.0, -781.0, -771.0], noise_seed=2)
+    # Dice 0.01 better than the first's mean over the noises, HU 19.5 nearer to the phantom's
     report_of(second, [0.91, 0.93, 0.95], [-800.0, -810.0, -790.0], sampler="ddpm", steps=300)
-    report_of(other, [0.92, 0.90, 0.96], [-791.0, -781.0, -771.0], noise_seed=2)
+    report_of(fourth, [0.93, 0.95, 0.97], [-800.0, -800.0, -800.0], sampler="ddpm", steps=300, noise_seed=2)
     (tmp_path / "out").mkdir()
-    dice, hu = compare_quality(first, second, other, tmp_path / "out")
-    assert (dice.first, dice.second) == pytest.approx((0.92, 0.93))
+    dice, hu = compare_quality([first, other], [second, fourth], tmp_path / "out")
+    assert (dice.first, dice.second) == pytest.approx((0.93, 0.94))
     assert dice.worse_by == pytest.approx(0.01)
     # every phantom changes by 0.02 between the two seeds: a standard deviation of 0.02 / sqrt(2)
     assert dice.noise_spread == pytest.approx(0.02 / np.sqrt(2))
-    assert dice.no_worse and dice.phantoms_worse == 1.0
-    assert hu.worse_by == pytest.approx(10.0) and hu.noise_spread == pytest.approx(1 / np.sqrt(2))
+    assert dice.no_worse and dice.phantoms_worse == pytest.approx((3 + 3 + 0 + 3) / 12)
+    assert hu.worse_by == pytest.approx(19.5 - 5) and hu.noise_spread == pytest.approx(1 / np.sqrt(2))
     assert not hu.no_worse
     table = (tmp_path / "out" / "comparison.md").read_text()
-    assert "| Dice lung | 0.920 | 0.930 | 0.010 | 0.014 | yes |" in table and "ddpm 300" in table
+    assert "| Dice lung | 0.9300 | 0.9400 | 0.0100 | 0.0141 | yes |" in table
+    assert "unipc 25, noise 1, 2" in table and "ddpm 300, noise 1, 2" in table
 
 
 def test_measurements_that_do_not_belong_together_are_refused(tmp_path):
-    first, second, other = (tmp_path / f"{name}.json" for name in ("first", "second", "other"))
+    first, second, other, longer = (
+        tmp_path / f"{name}.json" for name in ("first", "second", "other", "longer")
+    )
     report_of(first, [0.9, 0.9], [-800.0, -800.0])
     report_of(second, [0.9], [-800.0])
     report_of(other, [0.9, 0.9], [-800.0, -800.0], noise_seed=2)
+    report_of(longer, [0.9, 0.9], [-800.0, -800.0], noise_seed=2, steps=50)
     (tmp_path / "out").mkdir()
     for files, said in (
-        ((first, second, other), "second measurement has other phantoms"),
-        ((first, first, first), "differs from the first in nothing"),
-        ((first, first, tmp_path / "none.json"), "no measurement"),
+        (([first, other], [second]), "A second measurement has other phantoms"),
+        (([first, first], [other]), r"first measurements have the noise seeds \[1, 1\]; give two or more"),
+        (([first], [other]), r"first measurements have the noise seeds \[1\]"),
+        (([first, other], [other, other]), r"second measurements have the noise seeds \[2, 2\]; give each"),
+        (([first, longer], [other]), "first measurements differ in steps"),
+        (([first, tmp_path / "none.json"], [other]), "no measurement"),
     ):
         with pytest.raises(InputError, match=said):
             compare_quality(*files, tmp_path / "out")
     other.write_text("{}")
     with pytest.raises(InputError, match=r"other\.json is no benchmark\.json"):
-        compare_quality(first, first, other, tmp_path / "out")
+        compare_quality([first, other], [first], tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
