@@ -68,10 +68,13 @@ def write_study(
     passphrase: str | None = None,
     leaks: Sequence[dict] = (),
     margin: float | None = None,
+    readers: Sequence[str] = (),
+    phantoms: bool = False,
 ) -> tuple[Study, Path]:
     """A study of tiny files with its key beside it, as the format says; no volume is in the files.
 
-    `margin` is the margin of equivalence that the study fixes; None for none.
+    `margin` is the margin of equivalence that the study fixes, None for none; `readers` are those whom it names;
+    `phantoms` stand for the real cases and say that they are synthetic.
     """
     study_folder = folder / "study"
     study_folder.mkdir()
@@ -97,6 +100,7 @@ def write_study(
         seed=7,
         leaks=tuple(leaks),
         margin=margin,
+        marked_synthetic=tuple(entry.case for entry in entries if phantoms and entry.kind == "real"),
     )
     content = key_bytes(key, passphrase)
     write_key(folder / "study.key", content)
@@ -108,6 +112,7 @@ def write_study(
         "cases": cases, "training": [],
         "items": [{"item": f"item_{n:04d}", "cases": group} for n, group in enumerate(groups, 1)],
         "key_sha256": hashlib.sha256(content).hexdigest(), "equivalence_margin": margin,
+        "readers": list(readers),
     }  # fmt: skip
     (study_folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
     return load_study(study_folder), folder / "study.key"

@@ -108,12 +108,7 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
         "--masks", type=name_and_value, action="append", default=[], metavar="NAME=PATH",
         help="mode match: masks of a source; {stem} stands for the volume's name without its ending",
     )  # fmt: skip
-    parser.add_argument("--training", type=int, default=0, metavar="N", help="training cases per source (0)")
-    parser.add_argument(
-        "--repeats", type=int, default=0, metavar="N", help="cases that each reader sees twice (0)"
-    )
-    parser.add_argument("--blocks", type=int, default=1, metavar="N", help="blocks with a break between (1)")
-    parser.add_argument("--no-going-back", action="store_true", help="a confirmed case stays as it is")
+    _add_reading(parser)
     parser.add_argument(
         "--margin", type=float, default=0.5, metavar="X",
         help="margin of equivalence in steps of a scale, fixed from now on (0.5)",
@@ -142,6 +137,20 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compress", action="store_true", help="smaller files, if their sizes do not tell the sources apart"
     )
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Options of create that say who reads, and in which order."""
+    parser.add_argument("--training", type=int, default=0, metavar="N", help="training cases per source (0)")
+    parser.add_argument(
+        "--repeats", type=int, default=0, metavar="N", help="cases that each reader sees twice (0)"
+    )
+    parser.add_argument("--blocks", type=int, default=1, metavar="N", help="blocks with a break between (1)")
+    parser.add_argument("--no-going-back", action="store_true", help="a confirmed case stays as it is")
+    parser.add_argument(
+        "--reader", action="append", default=[], metavar="NAME",
+        help="a reader's name, once per reader: no other name is taken then, so none can be mistyped (any name)",
+    )  # fmt: skip
 
 
 def _add_answer(parser: argparse.ArgumentParser) -> None:
@@ -214,6 +223,7 @@ def _create(arguments: argparse.Namespace, console: Console) -> None:
         equal_air=not arguments.keep_surroundings,
         compress=arguments.compress,
         margin=arguments.margin,
+        readers=tuple(arguments.reader),
     )
     with console.interruptible():
         created = create_study(
@@ -236,6 +246,7 @@ def _answer(arguments: argparse.Namespace, console: Console) -> None:
         raise InputError("--batch and --set were both given; give the answers in one way.")
     study = load_study(arguments.study)
     with ReaderAnswers(study, arguments.reader, arguments.answers) as store:
+        _say_who_is_new(store, arguments, console)
         if arguments.batch:
             for number, line in enumerate(sys.stdin, 1):
                 if line.strip():
@@ -246,6 +257,17 @@ def _answer(arguments: argparse.Namespace, console: Console) -> None:
             return
         values = {name: study.rubric.question(name).parse(text) for name, text in arguments.set}
         _store(store, values, arguments.visible, None, not arguments.draft, console)
+
+
+def _say_who_is_new(store: ReaderAnswers, arguments: argparse.Namespace, console: Console) -> None:
+    """In a study that names no readers, a mistyped name begins it anew: say who has begun already."""
+    from ..review.answers import readers_of
+
+    if store.study.readers or not store.is_new:
+        return
+    others = [name for name in readers_of(store.study, arguments.answers) if name != store.reader]
+    if others:
+        console.note(f"{store.reader} is new in this study; those who have begun: {', '.join(others)}.")
 
 
 def _batch_entry(line: str, number: int) -> dict:

@@ -114,7 +114,7 @@ def _fleiss(question, values, domain, draws, generator) -> Estimate:
     complete = answering[:, np.isfinite(answering).all(axis=0)] if len(answering) else answering
     table = (complete.T[:, :, None] == np.asarray(domain, float)).sum(axis=1)
     common = replace(common, cases=len(table), readings=int(table.sum()))
-    estimate = _with_interval(common, table, fleiss_kappa, draws, generator)
+    estimate = _with_interval(common, table, fleiss_kappa, draws, generator, whose="every reader")
     left_out = int(np.isfinite(answering).any(axis=0).sum()) - len(table)
     if left_out:
         note = f"{left_out} cases left out: not every reader answered on them."
@@ -140,14 +140,18 @@ def _with_interval(
     coefficient: Callable[[np.ndarray], float],
     draws: int,
     generator: np.random.Generator,
+    whose: str = "two readers",
 ) -> Estimate:
-    """The coefficient of `table` (items, categories) with its percentile interval over resampled items."""
+    """The coefficient of `table` (items, categories) with its percentile interval over resampled items.
+
+    `whose` answers an item needs to be in the table.
+    """
     if common.readers < 2:
         return replace(common, note="No value: agreement needs two readers.")
     value = coefficient(table) if len(table) else float("nan")
     if not np.isfinite(value):
-        reason = "every answer was the same" if len(table) else "no case has answers of two readers"
-        return replace(common, note=f"No value: {reason}, so agreement cannot be told from chance.")
+        same = "every answer was the same, so agreement cannot be told from chance"
+        return replace(common, note=f"No value: {same if len(table) else f'no case has answers of {whose}'}.")
     if len(table) < FEWEST_CASES:
         return replace(common, value=value, note=f"No interval: fewer than {FEWEST_CASES} cases.")
     draws = min(draws, _MOST_DRAWS)

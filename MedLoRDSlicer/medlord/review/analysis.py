@@ -68,6 +68,7 @@ def analyse(
     seed: int = 0,
     expected: Mapping[str, int] | None = None,
     leaks: Sequence[Mapping] = (),
+    cautions: Sequence[str] = (),
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Analysis:
@@ -76,7 +77,8 @@ def analyse(
     `margin` is the difference from real, in steps of a scale, below which a source counts as equivalent (for the share
     judged real the same part of its range as of a four-point scale's). `bootstrap` draws with `seed`: the same answers
     give the same numbers. `expected` is how many readings, repeats included, each reader should have confirmed;
-    `leaks` are the findings of the leak test that was made when the study was created.
+    `leaks` are the findings of the leak test that was made when the study was created, `cautions` what else the key
+    tells that must be known first.
 
     Raises `InputError` for a bad margin or too few draws, `EngineError` without the libraries of the extra "review",
     `CancelledError` between two parts.
@@ -103,7 +105,7 @@ def analyse(
         raise_if_cancelled(cancel, f"statistics ({name})")
         estimates += part()
         clock.report(step, message=name)
-    warnings = (*_warnings(readings, expected or {}), *_leak_warnings(leaks))
+    warnings = (*cautions, *_warnings(readings, expected or {}), *_leak_warnings(leaks))
     return Analysis(readings, tuple(estimates), warnings, margin, bootstrap, seed)
 
 

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePath
 
 from ..errors import EngineError, InputError
-from .order import Reading, checked_reader, reading_order
+from .order import Reading, known_reader, reading_order
 from .study import Study, answers_of, lock_of
 
 SCHEMA_VERSION = "1"
@@ -52,12 +52,13 @@ def database_of(folder: Path, reader: str) -> Path:
 class ReaderAnswers:
     """The answers of one reader to a study, open for writing; use it as a context manager.
 
-    Raises `InputError` when the study is unblinded, the folder cannot be written, the database belongs to another
-    study, or the same reader has it open in another program.
+    `is_new` tells that the reader had not begun before. Raises `InputError` when the study is unblinded or names its
+    readers and this is none of them, the folder cannot be written, the database belongs to another study, or the same
+    reader has it open in another program.
     """
 
     def __init__(self, study: Study, reader: str, answers: str | Path | None = None):
-        self.study, self.reader = study, checked_reader(reader)
+        self.study, self.reader = study, known_reader(study, reader)
         self.order = reading_order(study, self.reader)
         self._answers = answers
         _refuse_when_unblinded(study, answers)
@@ -66,12 +67,12 @@ class ReaderAnswers:
         try:
             with sqlite_errors(self.path):
                 self._database = _connect(self.path)
-                new = _create(self._database, study, self.reader)
+                self.is_new = _create(self._database, study, self.reader)
                 _check_owner(self._database, study, self.reader, self.path)
         except BaseException:
             self._alone.close()
             raise
-        self.event("started" if new else "resumed")
+        self.event("started" if self.is_new else "resumed")
 
     def __enter__(self) -> ReaderAnswers:
         return self

@@ -86,15 +86,16 @@ class ReaderStatus:
 
 
 def status(study: Study, answers: str | Path | None = None) -> list[ReaderStatus]:
-    """How far every reader is who has started."""
-    result = []
+    """How far every reader is: who has started, and whom the study names though they have not."""
+    readings = len(study.training) + len(study.items) + min(study.order.repeats, len(study.items))
+    started = readers_of(study, answers)
+    result = [ReaderStatus(name, 0, readings, "", 0.0) for name in study.readers if name not in started]
     for path in _databases(study, answers):
         with _reading(study, path) as (database, reader):
             confirmed, minutes, last = database.execute(
                 "SELECT (SELECT COUNT(DISTINCT position) FROM submissions WHERE confirmed), "
                 "TOTAL(visible_s) / 60, MAX(answered_at) FROM submissions"
             ).fetchone()
-        readings = len(study.training) + len(study.items) + min(study.order.repeats, len(study.items))
         result.append(ReaderStatus(reader, confirmed, readings, last or "", minutes))
     return sorted(result, key=lambda entry: entry.reader)
 
@@ -118,9 +119,12 @@ def lock_study(study: Study, answers: str | Path | None = None) -> dict:
     check_writable_folder(folder)
     moment = utc_now()
     _lock_databases(study, answers, moment)
-    readers = {entry.reader: {"confirmed": entry.confirmed} for entry in status(study, answers)}
-    for path in _databases(study, answers):
-        readers[_reader(study, path)]["answers_sha256"] = _history_sha256(study, path)
+    histories = histories_sha256(study, answers)
+    readers = {
+        entry.reader: {"confirmed": entry.confirmed, "answers_sha256": histories[entry.reader]}
+        for entry in status(study, answers)
+        if entry.reader in histories
+    }
     lock = {
         "study_id": study.study_id, "unblinded_at": moment, "key_sha256": study.key_sha256, "readers": readers,
     }  # fmt: skip

@@ -37,7 +37,7 @@ def case_means(values: np.ndarray) -> tuple[np.ndarray, str]:
     counted = given[:, read].sum(axis=0)
     means[read] = np.where(given, values, 0.0)[:, read].sum(axis=0) / counted
     if given[:, read].all():
-        return means, "mean over readers"
+        return means, "mean over readers" if len(values) > 1 else "answers of one reader"
     rows, columns = np.nonzero(given[:, read])
     readers, cases = len(values), int(read.sum())
     design = np.zeros((len(rows), readers + cases))

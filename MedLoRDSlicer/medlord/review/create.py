@@ -38,8 +38,9 @@ from .draw import (
     survey_all,
 )  # fmt: skip
 from .key import Key, KeyCase, KeySource, key_bytes, require_cryptography, write_key
-from .leaks import Leak, find_leaks, measure_case
+from .leaks import Leak, find_leaks, measure_case, untested_contrasts
 from .masks import CaseMasks
+from .order import checked_reader
 from .rubric import default_rubric
 from .study import FORMAT, STUDY_FILE, VERSION, Study, description_sha256, load_study
 
@@ -47,7 +48,7 @@ from .study import FORMAT, STUDY_FILE, VERSION, Study, description_sha256, load_
 @dataclass(frozen=True)
 class Created:
     """The new study, its key's path, what the leak test found, and notes: real volumes that say they are synthetic,
-    cases that could not be equalised."""
+    cases that could not be equalised, what the leak test could not test."""
 
     study: Study
     key_path: Path
@@ -186,11 +187,16 @@ class _Build:
             self._decompress()
             self.features = {case: self._features(case) for case in self.entries}
             leaks = self._leaks()
+        untested = untested_contrasts(*self._sources_and_kinds())
+        self.notes += [f"Leak test: {contrast}." for contrast in untested]
         return leaks
 
     def _leaks(self) -> list[Leak]:
-        entries, features = list(self.entries.values()), list(self.features.values())
-        return find_leaks(features, [entry.source for entry in entries], [entry.kind for entry in entries])
+        return find_leaks(list(self.features.values()), *self._sources_and_kinds())
+
+    def _sources_and_kinds(self) -> tuple[list[str], list[str]]:
+        entries = self.entries.values()
+        return [entry.source for entry in entries], [entry.kind for entry in entries]
 
     def _decompress(self) -> None:
         from ..volume_files import load_volume
@@ -211,9 +217,13 @@ class _Build:
         sources = tuple(KeySource(source.name, source.kind, source.pattern) for source in self.sources)
         cases = tuple(self.entries.values())
         found = tuple(leak.to_dict() for leak in leaks)
+        marked = tuple(
+            case for case, entry in self.numbered.items()
+            if entry.source.kind == "real" and entry.survey.marked_synthetic
+        )  # fmt: skip
         return Key(
             self.study_id, sources, cases, self.plan.seed, found, margin=self.plan.margin,
-            description_sha256=description_sha256(description),
+            description_sha256=description_sha256(description), marked_synthetic=marked,
         )  # fmt: skip
 
     def description(self) -> dict:
@@ -241,6 +251,8 @@ class _Build:
         }  # fmt: skip
         if self.masks is not None:
             content["mask_labels"] = self.masks.names
+        if plan.readers:
+            content["readers"] = [checked_reader(name) for name in plan.readers]
         return content
 
     def write_description(self, content: dict) -> None:

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ..volume_files import check_writable_folder
 from .cases import Survey, survey
+from .order import checked_reader
 from .rubric import MODES, Rubric
 from .study import DEFAULT_MARGIN, LAYOUTS, WINDOWS, check_margin
 
@@ -40,6 +41,7 @@ class StudyPlan:
 
     `training` cases are drawn from each source besides the `per_source`; `repeats` items come twice for each reader.
     `margin` is the difference from real, in steps of a scale, that will count as none: chosen before anybody reads.
+    Only `readers` may read, where any are named.
     """
 
     per_source: int
@@ -57,6 +59,7 @@ class StudyPlan:
     equal_air: bool = True
     compress: bool = False
     margin: float = DEFAULT_MARGIN
+    readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,23 @@ def check_request(out: Path, key_path: Path, sources: Sequence[Source], plan: St
             f"{', '.join(LAYOUTS)}."
         )
     check_margin(plan.margin)
+    _check_readers(plan.readers)
     for option, triple, limits in (
         ("--spacing", plan.spacing_mm, (0.1, 20.0)),
         ("--shape", plan.shape, (16, 1024)),
     ):
         if triple is not None and not limits[0] <= min(triple) <= max(triple) <= limits[1]:
             raise InputError(f"{option} is {triple}; each of the three takes {limits[0]} to {limits[1]}.")
+
+
+def _check_readers(readers: Sequence[str]) -> None:
+    """Raise `InputError` for a name that cannot be one, and for two that only capitals tell apart."""
+    seen = set()
+    for name in readers:
+        folded = checked_reader(name).casefold()
+        if folded in seen:
+            raise InputError(f"The reader '{name}' was given twice (capitals do not count); name each once.")
+        seen.add(folded)
 
 
 def draw(sources: Sequence[Source], plan: StudyPlan) -> list[tuple[Source, Path, bool]]:

@@ -60,6 +60,8 @@ class Key:
     `margin` is the margin of equivalence, here because study.json carries the SHA-256 of the key: what is in it was
     chosen before anybody read. None in the key of a study that fixed none. `description_sha256` is that of study.json
     without the SHA-256 of the key: it shows when rubric, pairs or rules were changed later; None in a key without it.
+    `marked_synthetic` are the cases of real sources whose originals say of themselves that they are synthetic, as
+    phantoms do; None in a key that does not tell.
     """
 
     study_id: str
@@ -70,6 +72,7 @@ class Key:
     nonce: str = field(default_factory=lambda: secrets.token_hex(32))
     margin: float | None = None
     description_sha256: str | None = None
+    marked_synthetic: tuple[str, ...] | None = None
 
     def case(self, case: str) -> KeyCase:
         """The entry of a case; raises `InputError` when the key has none."""
@@ -86,6 +89,7 @@ class Key:
             "cases": [asdict(case) for case in self.cases],
             "leaks": list(self.leaks), "equivalence_margin": self.margin,
             "description_sha256": self.description_sha256,
+            "marked_synthetic": None if self.marked_synthetic is None else list(self.marked_synthetic),
         }  # fmt: skip
 
 
@@ -162,6 +166,9 @@ def read_key(path: str | Path, passphrase: str | None = None, study: Study | Non
             nonce=data["nonce"],
             margin=data.get("equivalence_margin"),
             description_sha256=data.get("description_sha256"),
+            marked_synthetic=None
+            if data.get("marked_synthetic") is None
+            else tuple(data["marked_synthetic"]),
         )
     except (KeyError, TypeError) as error:
         raise InputError(

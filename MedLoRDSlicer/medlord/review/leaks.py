@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
+from math import comb, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,6 @@ PERMUTATIONS = 999
 SIGNIFICANCE = 0.05
 """Share of studies without a leak that get a warning all the same; halved between the two questions that are asked."""
 
-FEWEST_CASES = 8
 TOGETHER = "all features together"
 _RIDGE = 1e-2
 
@@ -42,6 +43,21 @@ class Leak:
         return (
             f"{self.feature} tells {self.contrast} apart: {100 * self.accuracy:.0f} % right by it alone, where chance "
             f"is 50 % (p = {self.p_value:.3f})"
+        )
+
+
+@dataclass(frozen=True)
+class Untested:
+    """A contrast that the study has too few cases for, and how many it would take in the same proportions."""
+
+    contrast: str
+    cases: int
+    needed: int
+
+    def __str__(self) -> str:
+        return (
+            f"too few cases to test whether anything but the anatomy tells {self.contrast} apart, {self.cases} of "
+            f"{self.needed} needed"
         )
 
 
@@ -96,29 +112,65 @@ def find_leaks(
     `sources` and `kinds` are those of each case. A linear classifier on the ranks of a feature and on their squares
     (so that a middle position tells too) is judged by leave-one-out and compared with how it does under 999
     shufflings of the labels; the p value counts the best feature of each shuffling, so testing many features raises
-    no false alarm. Fewer than 8 cases cannot be judged and give none.
+    no false alarm. What has too few cases is left out (`untested_contrasts`).
     """
-    if len(features) < FEWEST_CASES:
-        return []
     columns = _columns(features)
-    contrasts: list[tuple[str, np.ndarray]] = []
     found: list[Leak] = []
-    if len(set(kinds)) == 2:
-        contrasts = [("real and synthetic", np.array(kinds) == "real")]
-        found += _tested(columns, contrasts, seed)
-    if len(set(sources)) > 2:
-        contrasts = [(f"{name} and the rest", np.array(sources) == name) for name in sorted(set(sources))]
-        found += _tested(columns, contrasts, seed + 1)
+    for number, family in enumerate(_families(sources, kinds)):
+        contrasts = [contrast for contrast in family if _needed(contrast, family) is None]
+        found += _tested(columns, contrasts, seed + number)
     return found
+
+
+def untested_contrasts(sources: Sequence[str], kinds: Sequence[str]) -> list[Untested]:
+    """What the leak test cannot tell of a study with these sources and kinds of its cases, since they are too few.
+
+    Of few cases one shuffling of the labels in every forty or so is the true one, or its mirror image: not even a
+    feature that tells every case can be told from chance then.
+    """
+    found = []
+    for family in _families(sources, kinds):
+        needed = {contrast[0]: _needed(contrast, family) for contrast in family}
+        few = {name: cases for name, cases in needed.items() if cases is not None}
+        if len(few) == len(family) > 1:
+            few = {"each source and the rest": max(few.values())}
+        found += [Untested(name, len(sources), cases) for name, cases in few.items()]
+    return found
+
+
+def _families(sources: Sequence[str], kinds: Sequence[str]) -> list[list[tuple[str, np.ndarray]]]:
+    """The contrasts that are tested together: name, and of each case whether it is of the first of the two."""
+    families = []
+    if len(set(kinds)) == 2:
+        families.append([("real and synthetic", np.array(kinds) == "real")])
+    if len(set(sources)) > 2:
+        families.append(
+            [(f"{name} and the rest", np.array(sources) == name) for name in sorted(set(sources))]
+        )
+    return families
+
+
+def _needed(contrast: tuple[str, np.ndarray], family: list[tuple[str, np.ndarray]]) -> int | None:
+    """How many cases it takes to find a feature that tells every one of them; None where there are enough."""
+    cases, first = len(contrast[1]), int(contrast[1].sum())
+    # Each contrast of the same size may be the one that a shuffling brings out.
+    alike = sum(int(is_first.sum()) == first for _, is_first in family)
+    for larger in count(cases):
+        part = max(1, round(first * larger / cases))
+        ways = comb(larger, part) / (2 if 2 * part == larger else 1)
+        # Shufflings that do as well as the truth, with two standard deviations of their number on top.
+        as_good = PERMUTATIONS * min(1.0, alike / ways)
+        if 1 + as_good + 2 * sqrt(as_good) <= (PERMUTATIONS + 1) * SIGNIFICANCE / 2:
+            return None if larger == cases else larger
 
 
 def _tested(columns: dict[str, np.ndarray], contrasts: list[tuple[str, np.ndarray]], seed: int) -> list[Leak]:
     """Leaks among `columns` (features by name, each (cases, terms)) for one family of contrasts."""
-    if not columns:
+    if not columns or not contrasts:
         return []
     generator = np.random.default_rng(seed)
-    count = len(contrasts[0][1])
-    shuffles = np.stack([np.arange(count), *(generator.permutation(count) for _ in range(PERMUTATIONS))])
+    cases = len(contrasts[0][1])
+    shuffles = np.stack([np.arange(cases), *(generator.permutation(cases) for _ in range(PERMUTATIONS))])
     hats = {name: _hat(matrix) for name, matrix in columns.items()}
     names, accuracies, explained = [], [], []
     for contrast, is_first in contrasts:

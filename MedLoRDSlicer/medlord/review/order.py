@@ -42,6 +42,22 @@ def checked_reader(reader: str) -> str:
     return name
 
 
+def known_reader(study: Study, reader: str) -> str:
+    """The reader's name as the study has it, where only capitals may differ; in a study that names no readers, any.
+
+    Raises `InputError` that lists the readers for a name that is none of them: mistyped, it would begin the study anew.
+    """
+    name = checked_reader(reader)
+    if not study.readers:
+        return name
+    found = next((known for known in study.readers if known.casefold() == name.casefold()), None)
+    if found is None:
+        raise InputError(
+            f"'{name}' is no reader of this study; its readers are {', '.join(study.readers)}. Write one of them."
+        )
+    return found
+
+
 def reading_order(study: Study, reader: str) -> tuple[Reading, ...]:
     """The readings of a reader: training cases in their order, then the items in the reader's own.
 

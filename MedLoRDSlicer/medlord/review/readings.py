@@ -26,7 +26,8 @@ class Readings:
 
     An item is what a reader sees at once: one case, or the two of a pair. `sources` are in the key's order with the
     real ones first, `kinds` says of each source "real" or "synthetic". `item_sources` has one source per item: the
-    case's, or in a pair that of its synthetic case. `real_cases` names the real case of every pair.
+    case's, or in a pair that of its synthetic case. `real_cases` names the real case of every pair. `silent` began, or
+    were named by the study, and confirmed no case: they are not among the `readers`.
     """
 
     mode: str
@@ -38,6 +39,7 @@ class Readings:
     kinds: Mapping[str, str]
     real_cases: Mapping[str, str]
     answers: tuple[Answer, ...]
+    silent: tuple[str, ...] = ()
 
     @property
     def is_synthetic(self) -> np.ndarray:
@@ -123,7 +125,7 @@ def is_ordered(question: Question) -> bool:
 
 
 def join_readings(study: Study, key: Key, answers: Sequence[Answer], readers: Sequence[str]) -> Readings:
-    """Put the answers of `readers` and the key together.
+    """Put the answers and the key together; who of `readers` confirmed no case is left out of every number.
 
     Raises `InputError` when a reader answered on something that the study does not have, or a pair is not one real
     and one synthetic case.
@@ -149,14 +151,16 @@ def join_readings(study: Study, key: Key, answers: Sequence[Answer], readers: Se
             f"The answers name {unknown[0]}, which the study does not have; choose the study's own answers."
         )
     present = tuple(name for name in ordered if name in sources)
+    answering = {answer.reader for answer in used}
     return Readings(
         mode=study.mode,
         rubric=study.rubric,
-        readers=tuple(sorted(readers)),
+        readers=tuple(sorted(answering)),
         items=items,
         item_sources=tuple(sources),
         sources=present,
         kinds={name: kinds[name] for name in present},
         real_cases=real_cases,
         answers=tuple(used),
+        silent=tuple(sorted(set(readers) - answering)),
     )

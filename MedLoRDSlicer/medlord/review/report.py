@@ -16,6 +16,7 @@ from .analysis import Analysis, analyse, check_settings
 from .answers import histories_sha256, read_answers, readers_of
 from .estimate import COLUMNS
 from .key import Key, read_key
+from .provenance import cautions, real_in_words
 from .readings import Readings, join_readings
 from .report_page import render_page
 from .study import DEFAULT_MARGIN, Study, load_study, lock_of
@@ -111,7 +112,7 @@ def _make_folder(out: Path) -> bool:
 def _analysis(study, key, answers, lock, margin, bootstrap, seed, progress, cancel) -> Analysis:
     given = read_answers(study, answers)
     _refuse_other_answers(histories_sha256(study, answers), lock)
-    readings = join_readings(study, key, given, readers_of(study, answers))
+    readings = join_readings(study, key, given, [*readers_of(study, answers), *study.readers])
     return analyse(
         readings,
         margin=margin,
@@ -121,9 +122,19 @@ def _analysis(study, key, answers, lock, margin, bootstrap, seed, progress, canc
             readings.readers, len(study.items) + min(study.order.repeats, len(study.items))
         ),
         leaks=key.leaks,
+        cautions=[*cautions(key), *_on_silent_readers(study, readings)],
         progress=progress,
         cancel=cancel,
     )
+
+
+def _on_silent_readers(study: Study, readings: Readings) -> list[str]:
+    """A reader without an answer is no reader who disagrees; where any name is taken, it may be nobody at all."""
+    hint = "" if study.readers else " A name that was mistyped once reads like this."
+    return [
+        f"{reader} confirmed no case and is left out of every number, of the agreement between readers too.{hint}"
+        for reader in readings.silent
+    ]
 
 
 def _refuse_other_answers(present: Mapping[str, str], lock: Mapping) -> None:
@@ -155,11 +166,14 @@ def facts_of(study: Study, key: Key, lock: Mapping, analysis: Analysis) -> dict[
         for source in readings.sources
     )
     unit = "pairs" if readings.mode == "pair" else "cases"
+    real, silent = real_in_words(key), ", ".join(readings.silent)
     return {
         "Study": study.study_id,
         "Mode": study.mode,
         unit.capitalize(): f"{len(readings.items)} ({counts})",
+        **({"What is real": real} if real else {}),
         "Readers": ", ".join(readings.readers),
+        **({"Readers without an answer": silent} if silent else {}),
         "Repeated readings": str(study.order.repeats),
         "Unblinded at": str(lock.get("unblinded_at", "")),
         "SHA-256 of the key": study.key_sha256,

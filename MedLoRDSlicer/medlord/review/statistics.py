@@ -167,6 +167,7 @@ def _share_over_readers(values, readings, columns, draws, generator, common: Est
         return replace(common, note=_NO_ANSWER)
     strata = np.array(readings.item_sources)[columns][read]
     interval = mean_interval(values[np.ix_(answering, read)], strata, draws, generator)
+    averaged = "mean over readers of each reader's share" if common.readers > 1 else "share of the one reader"
     if common.cases >= FEWEST_CASES and interval.low is not None:
         return replace(
             common,
@@ -174,7 +175,7 @@ def _share_over_readers(values, readings, columns, draws, generator, common: Est
             low=interval.low,
             high=interval.high,
             interval="95 % confidence interval",
-            method=f"mean over readers of each reader's share; {interval.method}",
+            method=f"{averaged}; {interval.method}",
             note=reach("", common.readers),
         )
     # Too few cases to draw from, or all alike: Wilson with every case counted once, however many read it.
@@ -222,18 +223,18 @@ def artefact_estimates(readings: Readings) -> list[Estimate]:
                         readings=len(seen),
                         missing=len(rows) * len(columns) - len(seen),
                     )
-                    found.append(_share_of_marks(common, hits, bool(reader)))
+                    found.append(_share_of_marks(common, hits))
     return found
 
 
-def _share_of_marks(common: Estimate, hits: int, of_one_reader: bool) -> Estimate:
+def _share_of_marks(common: Estimate, hits: int) -> Estimate:
     if common.readings == 0:
         return replace(common, note=_NO_ANSWER)
     share = replace(common, value=hits / common.readings, method="count over readings")
-    if not of_one_reader:
+    if common.readers > 1:
         return replace(share, note="No interval: several readers marked the same cases.")
     low, high = wilson_interval(hits, common.readings)
-    return replace(share, low=low, high=high, interval=WILSON)
+    return replace(share, low=low, high=high, interval=WILSON, note=reach(common.reader, common.readers))
 
 
 def _marked_kinds(readings: Readings, question: Question) -> dict[tuple[int, int], set[str]]:

@@ -104,6 +104,11 @@ class Study:
         return self.content.get("equivalence_margin")
 
     @property
+    def readers(self) -> tuple[str, ...]:
+        """The readers whom the author named, and no others may read; empty for a study that anybody may read."""
+        return tuple(self.content.get("readers", ()))
+
+    @property
     def answers_folder(self) -> Path:
         """Where answers go when no other folder is named."""
         return self.folder / ANSWERS_FOLDER
@@ -176,6 +181,9 @@ def _study(folder: Path, content: dict) -> Study:
         raise ValueError("an item with cases that do not fit")
     if content["display"]["window"] not in WINDOWS or content["display"]["layout"] not in LAYOUTS:
         raise ValueError("unknown window or layout")
+    readers = content.get("readers", [])
+    if not isinstance(readers, list) or not all(isinstance(name, str) for name in readers):
+        raise ValueError("readers that are no names")
     return Study(
         folder=folder,
         study_id=content["study_id"],

@@ -32,8 +32,8 @@ def unblind_study(
 
     `answers` is the folder of the readers' databases, by default the study's own. Nothing is locked unless everything
     fits. Raises `InputError`: the study is unblinded already, the key is missing, changed or does not open with
-    `passphrase`, a case file was changed, no reader has confirmed an answer, or, without `incomplete`, a reader who
-    has confirmed some has not read everything.
+    `passphrase`, a case file was changed, no reader has confirmed an answer, or, without `incomplete`, a reader whom
+    the study names, or who has confirmed some, has not read everything.
     """
     study = study if isinstance(study, Study) else load_study(study)
     refuse_second_unblinding(study, answers)
@@ -60,12 +60,14 @@ def refuse_second_unblinding(study: Study, answers: str | Path | None = None) ->
 
 
 def _refuse_unfinished_readers(study: Study, answers: str | Path | None) -> None:
-    """Raise `InputError` that names the readers who have not finished; who has confirmed nothing may be a name that was
-    mistyped once, and loses nothing."""
+    """Raise `InputError` that names the readers who have not finished.
+
+    Where the study names no readers, who has confirmed nothing may be a name that was mistyped once, and loses nothing.
+    """
     unfinished = [
         f"{entry.reader} {entry.confirmed} of {entry.readings}"
         for entry in status(study, answers)
-        if 0 < entry.confirmed < entry.readings
+        if entry.confirmed < entry.readings and (entry.confirmed or entry.reader in study.readers)
     ]
     if unfinished:
         raise InputError(

@@ -320,11 +320,10 @@ def test_requests_that_cannot_work_change_nothing(originals, tmp_path):
     refused(tmp_path, four, StudyPlan(2, seed=0, mode="pair", training=1), "mode rating alone")
     refused(tmp_path, four, StudyPlan(2, seed=0, mode="match"), "'real' has none; give --masks")
     refused(tmp_path, four, StudyPlan(2, seed=0, spacing_mm=(0.0, 1.0, 1.0)), "--spacing")
+    refused(tmp_path, four, StudyPlan(2, seed=0, readers=("Dr Ada", "dr ada")), "'dr ada' was given twice")
     refused(tmp_path, four[:1], plan, "at least one must be real and one synthetic")
     refused(tmp_path, [*four, four[0]], plan, "'real' was given twice")
-    refused(
-        tmp_path, [four[0], Source("copy", four[0].pattern)], StudyPlan(4, seed=0), "belongs to the sources"
-    )
+    refused(tmp_path, [four[0], Source("copy", four[0].pattern)], StudyPlan(4, 0), "belongs to the sources")
     refused(tmp_path, [four[0], Source("none", str(tmp_path / "*.nii"))], plan, "has 0 volumes")
 
 
@@ -356,10 +355,13 @@ def test_a_phantom_may_stand_for_the_real_ones_and_that_is_said(originals, tmp_p
     for number, ending in enumerate((".nrrd", ".nii.gz")):
         save_volume(Volume(thorax(number), grid), tmp_path / "phantoms" / f"ct{ending}", synthetic=True)
     pair = [Source("real", str(tmp_path / "phantoms"), "real"), sources(originals)[1]]
-    (note,) = create_study(tmp_path / "study", pair, StudyPlan(2, seed=0)).notes
-    assert note.startswith(
-        "2 of 2 volumes of 'real' say that they are synthetic, as phantoms do (first ct.nii.gz)"
-    )
+    created = create_study(tmp_path / "study", pair, StudyPlan(2, seed=0, readers=("Dr  Ada", "Dr Ben")))
+    assert created.study.readers == ("Dr Ada", "Dr Ben")
+    key = read_key(created.key_path, study=created.study)
+    assert [key.case(case).source for case in key.marked_synthetic] == ["real", "real"]
+    note, too_few = created.notes
+    assert too_few.startswith("Leak test: too few cases") and too_few.endswith("4 of 9 needed.")
+    assert note.startswith("2 of 2 volumes of 'real' say that they are synthetic, as phantoms do")
 
 
 def test_the_same_volume_in_two_folders_is_noticed(originals, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from support.review_volumes import SHAPE, SPACING_MM, comb, low_ceiling, quiet_air, thorax, zero_padding
 
 from medlord.review.cases import nrrd_header, write_case
-from medlord.review.leaks import TOGETHER, Leak, find_leaks, measure_case, measure_voxels
+from medlord.review.leaks import TOGETHER, Leak, find_leaks, measure_case, measure_voxels, untested_contrasts
 from medlord.volumes import Grid
 
 CASES = 24
@@ -110,7 +110,27 @@ def test_false_alarms_are_as_rare_as_stated():
     assert alarms <= 4
 
 
-def test_few_cases_cannot_be_judged_and_a_leak_reads_well():
-    assert find_leaks([{"a": float(n)} for n in range(6)], KINDS[:6], KINDS[:6]) == []
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((4, 4), "tells real and synthetic apart, 8 of 9 needed"),
+        ((4, 5), None),
+        ((3, 3, 3), "tells each source and the rest apart, 9 of 11 needed"),
+        ((3, 3, 3, 3), "tells each source and the rest apart, 12 of 13 needed"),
+        ((4, 4, 4), None),
+    ],
+)
+def test_what_few_cases_cannot_tell_is_said_and_not_tested(sizes, said):
+    """A feature that tells every case is found where the study is large enough, and only there."""
+    sources = [f"{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    kinds = ["real" if source == "0" else "synthetic" for source in sources]
+    untested = [str(contrast) for contrast in untested_contrasts(sources, kinds)]
+    found = find_leaks([{"size": float(source == "0")} for source in sources], sources, kinds)
+    assert [text.split("anatomy ")[1] for text in untested] == ([said] if said else [])
+    assert ("0 and the rest" in {leak.contrast for leak in found}) == (len(sizes) > 2 and not said)
+    assert ("real and synthetic" in {leak.contrast for leak in found}) == (len(sources) > 8)
+
+
+def test_a_leak_reads_well():
     text = str(Leak("file size", "real and synthetic", 0.917, 0.001))
     assert text.startswith("file size tells real and synthetic apart: 92 % right") and "\n" not in text

@@ -180,6 +180,35 @@ def test_answers_that_changed_after_the_unblinding_are_refused(tmp_path):
         write_report(study, key, tmp_path / "out")
 
 
+def test_what_is_real_who_was_silent_and_what_was_not_tested_is_said(tmp_path):
+    """Phantoms as real cases, one reader who reads and a mistyped name, and too few cases for the leak test."""
+    study, key = write_study(tmp_path, per_source=2, phantoms=True)
+    read_study(study, "Dr Ada", skilled_judge)
+    read_study(study, "Dr Adda", skilled_judge, stop=0)
+    unblind_study(study, key)
+    write_report(study, key, tmp_path, bootstrap=DRAWS)
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    first, *others = content["warnings"]
+    assert "Real does not mean patients here: 2 of the 2 real cases" in first and first in page
+    assert content["study"]["What is real"].endswith(
+        "2 of 2 cases are synthetic by their own headers, as phantoms are"
+    )
+    assert sum("too few cases to test" in text and "of 9 needed" in text for text in others) == 1
+    assert any(text.startswith("Dr Adda confirmed no case") and "mistyped" in text for text in others)
+    assert any(text.startswith("One reader:") for text in others)
+    assert (content["study"]["Readers"], content["study"]["Readers without an answer"]) == (
+        "Dr Ada",
+        "Dr Adda",
+    )
+    estimates = content["estimates"]
+    assert not any(e["reader"] == "Dr Adda" or e["missing"] for e in estimates)
+    # One reader is neither several readers nor a mean over readers, and gets an interval of its own.
+    assert not any("several readers" in e["note"] or "over readers" in e["method"] for e in estimates)
+    marks = [e for e in estimates if e["topic"] == "artefacts" and not e["reader"]]
+    assert marks and all(e["interval"] and e["note"].startswith("One reader:") for e in marks)
+
+
 MARKUP = "</td><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 

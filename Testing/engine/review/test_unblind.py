@@ -8,6 +8,8 @@ import pytest
 from support.simulated_review import read_study, skilled_judge, write_study
 
 from medlord.errors import InputError
+from medlord.review.answers import status
+from medlord.review.report import write_report
 from medlord.review.study import load_study, lock_of
 from medlord.review.unblind import unblind_study
 
@@ -86,6 +88,26 @@ def test_without_answers_the_study_stays_open(tmp_path):
     with pytest.raises(InputError, match="No reader has confirmed an answer in answers"):
         unblind_study(study, key)
     assert lock_of(study) is None
+
+
+def test_a_study_that_names_its_readers_takes_no_others_and_waits_for_all(tmp_path):
+    study, key = write_study(tmp_path, per_source=1, readers=["Dr Ada", "Dr Ben"])
+    with pytest.raises(
+        InputError, match=r"'Dr Adda' is no reader of this study; its readers are Dr Ada, Dr Ben\."
+    ):
+        read_study(study, "Dr Adda", skilled_judge)
+    assert not study.answers_folder.exists()
+    read_study(study, "dr  ada", skilled_judge)
+    assert [(entry.reader, entry.confirmed, entry.readings) for entry in status(study)] == [
+        ("Dr Ada", 3, 3), ("Dr Ben", 0, 3),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"\(Dr Ben 0 of 3\).*--incomplete"):
+        unblind_study(study, key)
+    assert list(unblind_study(study, key, incomplete=True).lock["readers"]) == ["Dr Ada"]
+    write_report(study, key, tmp_path / "report", bootstrap=100)
+    warnings = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["warnings"]
+    (silent,) = (text for text in warnings if "Dr Ben" in text)
+    assert silent.startswith("Dr Ben confirmed no case") and "mistyped" not in silent
 
 
 def test_a_reader_who_has_not_finished_is_not_shut_out_by_mistake(answered):
