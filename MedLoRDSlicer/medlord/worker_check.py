@@ -120,11 +120,14 @@ def _positions(card: Scorecard, found: Conditions) -> dict[str, list[float]]:
 
 
 def _distributions(card: Scorecard) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The measure of size that can be compared with the reference, and its values per structure."""
+    """The measure of size that can be compared with the reference, and its values per structure.
+
+    None among the values of a reference that is too small: it does not say what is usual.
+    """
     comparable = any(row.measures.get("rvr") is not None for row in card.regions)
     measure = "rvr" if comparable else "ml"
     distributions = {}
-    for row in card.regions:
+    for row in () if card.reference_too_small else card.regions:
         placed = row.measures.get(measure)
         if placed is not None:
             distributions[row.name] = {

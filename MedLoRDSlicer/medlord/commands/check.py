@@ -149,7 +149,7 @@ def _conditions(
 ) -> Conditions:
     """The masks that were given, else those in the recipe of the CT."""
     if arguments.labelmap or arguments.condition:
-        return read_masks(arguments, _wanted(volume, segmenter), console)
+        return read_masks(arguments, _wanted(volume, segmenter), console, taker="the check")
     if volume.recipe is None:
         raise InputError(
             f"No masks were given and {arguments.ct.name} holds no recipe with masks; add --labelmap FILE or "
@@ -184,7 +184,7 @@ def _write(
 
     report = {
         "format": "medlord-check",
-        "version": 2,
+        "version": 3,
         **card.to_dict(),
         "recipe": _without_masks(volume.recipe),
     }
@@ -210,12 +210,13 @@ def _write(
 
 def _say(card: Scorecard, console: Console) -> None:
     """Verdict, reasons and overlap in a few lines."""
+    from ..evaluation.wording import spoken
+
     for row in card.adherence.structures:
         if row.dice is not None:
             distance = "-" if row.hd95_mm is None else f"{row.hd95_mm:.1f}"
-            console.note(
-                f"{row.name:24s} Dice {row.dice:.3f}  95 % Hausdorff {distance:>5s} mm  {row.drawn_ml:9.1f} ml drawn"
-            )
+            numbers = f"Dice {row.dice:.3f}  95 % Hausdorff {distance:>5s} mm  {row.drawn_ml:9.1f} ml drawn"
+            console.note(f"{spoken(row.name):24s} {numbers}")
     for finding in card.findings:
         console.note(f"{finding.level:6s} {finding.reason}")
     console.note(card.scope)

@@ -74,15 +74,18 @@ def named_windows(text: str | None) -> dict[str, tuple[float, float]]:
 
 def _say(result: AutoencoderEvaluation, console: Console) -> None:
     """The table: median (first to third quartile) of every measure, a line per window."""
-    from ..evaluation.reconstruction.page import COLUMNS, in_words
+    from ..evaluation.reconstruction.page import headings, in_words
 
     console.note(
         f"{len(result.volumes)} CT through the autoencoder of {result.model['id']}; median (quartiles)."
     )
     for window, spreads in result.spreads.items():
         low, high = result.settings["windows_hu"][window]
-        shown = (name for name in ("psnr_db", "ms_ssim", "lpips") if name in spreads)
-        numbers = "  ".join(f"{COLUMNS[name][0]} {in_words(name, spreads[name])}" for name in shown)
+        numbers = "  ".join(
+            f"{title} {in_words(name, spreads[name])}"
+            for name, title in headings(spreads).items()
+            if not name.startswith("lpips ")
+        )
         console.note(f"{window:12s} {low:g} to {high:g} HU  {numbers}")
     if not result.features:
         console.note("Note: LPIPS needs the weights of a feature network: --features FILE.")

@@ -43,13 +43,18 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
 def _say(table: AdherenceTable, console: Console) -> None:
     """A line per condition; the ceiling in brackets."""
-    from ..evaluation.adherence_table import COLUMNS, spread_in_words
+    from ..evaluation.adherence_table import COLUMNS, count_in_words, not_compared, spread_in_words
+    from ..evaluation.wording import counted, spoken
 
-    console.note(f"{table.count} reports, segmenter {table.segmenter}; median (quartiles) [ceiling].")
-    for row in table.rows:
+    console.note(
+        f"{counted(table.count, 'report')}, segmenter {table.segmenter}; median (quartiles) [ceiling]."
+    )
+    for row in (row for row in table.rows if row.compared):
         numbers = []
         for name, (title, _form) in COLUMNS.items():
             ceiling = row.ceilings[name]
             behind = f" [{spread_in_words(name, ceiling)}]" if ceiling else ""
             numbers.append(f"{title} {spread_in_words(name, row.measures[name])}{behind}")
-        console.note(f"{row.structure:28s} N {row.count}  {'  '.join(numbers)}")
+        console.note(f"{spoken(row.structure):28s} N {count_in_words(row)}  {'  '.join(numbers)}")
+    for text in not_compared(table):
+        console.note(text)

@@ -77,6 +77,7 @@ def _build(arguments: argparse.Namespace, console: Console) -> None:
     from ..evaluation.reference import save_reference
     from ..evaluation.reference_build import build_reference, files_matching, read_attributes
     from ..evaluation.verdicts import SMALLEST_REFERENCE
+    from ..evaluation.wording import counted
 
     _check_ending(arguments.out, ".json")
     check_outputs([arguments.out], arguments.overwrite)
@@ -97,7 +98,7 @@ def _build(arguments: argparse.Namespace, console: Console) -> None:
             cancel=console.cancel,
         )
     save_reference(reference, arguments.out)
-    console.note(f"{reference.count} volumes, structures {', '.join(reference.structures)}.")
+    console.note(f"{counted(reference.count, 'volume')}, structures {', '.join(reference.structures)}.")
     if reference.count < SMALLEST_REFERENCE:
         console.note(
             f"Note: fewer than {SMALLEST_REFERENCE} volumes do not say what is unusual; a check will not judge by them."

@@ -101,14 +101,15 @@ class StructureAdherence:
 
 @dataclass(frozen=True)
 class Adherence:
-    """All rows of one result, with the segmenter that measured them and whether a reference CT was there.
+    """All rows of one result, with the segmenter that measured them.
 
-    `tolerance_mm` is that of the surface Dice.
+    `has_ceiling` says that a CT to which the masks belong was there too, so that the rows have ceilings (a reference
+    population is another thing). `tolerance_mm` is that of the surface Dice.
     """
 
     segmenter: str
     structures: tuple[StructureAdherence, ...]
-    has_reference: bool = False
+    has_ceiling: bool = False
     tolerance_mm: float = SURFACE_TOLERANCE_MM
 
     def __getitem__(self, name: str) -> StructureAdherence:
@@ -131,19 +132,19 @@ class Adherence:
             "mean_hu": "Mean and standard deviation of the CT inside the drawn mask, a few millimetres "
             "away from its surface so that partial volume does not count.",
         }
-        if self.has_reference:
+        if self.has_ceiling:
             texts["ceiling_dice"] = (
-                f"The segmenter's own ceiling: {self.segmenter} on the reference CT, against the same drawn mask. It "
-                "stands behind the Dice, the distance and the surface Dice."
+                f"The segmenter's own ceiling: {self.segmenter} on the CT that the masks belong to, against the same "
+                "drawn mask. It stands behind the Dice, the distance and the surface Dice."
             )
-            texts["reference_mean_hu"] = "Mean of the reference CT at the same voxels."
+            texts["reference_mean_hu"] = "Mean of the CT that the masks belong to, at the same voxels."
         return texts
 
     def to_dict(self) -> dict:
         """JSON form: segmenter, explanations and one entry per structure."""
         return {
             "segmenter": self.segmenter,
-            "has_reference": self.has_reference,
+            "has_ceiling": self.has_ceiling,
             "surface_tolerance_mm": self.tolerance_mm,
             "explanations": self.explanations(),
             "structures": [asdict(row) for row in self.structures],

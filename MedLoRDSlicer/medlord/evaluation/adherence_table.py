@@ -13,6 +13,7 @@ from ..errors import InputError
 from .report_page import PLAIN_PAGE
 from .scorecard import NOT_CLINICAL
 from .spread import Spread, spread_of
+from .wording import counted, spoken
 
 COLUMNS = {
     "dice": ("Dice", "{:.3f}"),
@@ -30,7 +31,8 @@ class AdherenceRow:
     """One condition over a set: in how many volumes it was drawn, the share of them in which nothing of it was found,
     and the spread of each measure, with that of the segmenter's own ceiling (None where no real CT was given).
 
-    `missing_share` is None where the segmenter does not look for the structure.
+    `missing_share` is None where the segmenter does not look for the structure. `notes` say why the structure was
+    compared in fewer volumes than it was drawn in, as the checks do.
     """
 
     structure: str
@@ -38,6 +40,12 @@ class AdherenceRow:
     missing_share: float | None
     measures: dict[str, Spread]
     ceilings: dict[str, Spread | None]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> int:
+        """In how many volumes the structure was compared with what was found; of the others there is no Dice."""
+        return self.measures["dice"].count
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class AdherenceTable:
             "structures": {
                 row.structure: {
                     "count": row.count,
+                    "compared": row.compared,
+                    "notes": list(row.notes),
                     "missing_share": row.missing_share,
                     "measures": {name: spread.to_dict() for name, spread in row.measures.items()},
                     "ceilings": {name: spread and spread.to_dict() for name, spread in row.ceilings.items()},
@@ -124,6 +134,26 @@ def spread_in_words(measure: str, spread: Spread | None) -> str:
     return f"{median} ({low} to {high})"
 
 
+def count_in_words(row: AdherenceRow) -> str:
+    """N of a row: the volumes that were compared, and of how many where the structure was drawn in more."""
+    return str(row.count) if row.compared == row.count else f"{row.compared} of {row.count}"
+
+
+def not_compared(table: AdherenceTable) -> list[str]:
+    """A sentence for all conditions that lack a Dice in the same number of volumes, with the reason of the checks."""
+    alike: dict[tuple, list[str]] = {}
+    for row in table.rows:
+        if row.compared < row.count:
+            alike.setdefault((row.count - row.compared, row.count, row.notes), []).append(
+                spoken(row.structure)
+            )
+    return [
+        f"Not compared in {lacking} of {counted(count, 'report')}: {', '.join(names)}. "
+        + (" ".join(notes) or "The reports do not say why.")
+        for (lacking, count, notes), names in alike.items()
+    ]
+
+
 def render_adherence_page(table: AdherenceTable) -> str:
     """The HTML of the table; the segmenter's ceiling stands in the next column where there is one."""
     ceilings = {name for row in table.rows for name, spread in row.ceilings.items() if spread is not None}
@@ -131,24 +161,27 @@ def render_adherence_page(table: AdherenceTable) -> str:
     for name, (title, _form) in COLUMNS.items():
         heads += [title, "Ceiling"] if name in ceilings else [title]
     body = ""
-    for row in table.rows:
+    for row in (row for row in table.rows if row.compared):
         missing = "–" if row.missing_share is None else f"{row.missing_share:.0%}"
-        cells = [str(row.count), missing]
+        cells = [count_in_words(row), missing]
         for name in COLUMNS:
             cells.append(spread_in_words(name, row.measures[name]))
             if name in ceilings:
                 cells.append(spread_in_words(name, row.ceilings[name]))
         shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        body += f"<tr><th scope='row'>{escape(row.structure.replace('_', ' '))}</th>{shown}</tr>"
+        body += f"<tr><th scope='row'>{escape(spoken(row.structure))}</th>{shown}</tr>"
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     meaning = (
-        f"Median (first to third quartile) over {table.count} volumes. Segmenter {table.segmenter} on the synthetic CT "
-        f"against the mask that it was made from; surface Dice within {table.tolerance_mm:g} mm. Ceiling: the same "
-        "segmenter on the real CT against the same mask."
+        f"Median (first to third quartile) over {counted(table.count, 'volume')}. Segmenter {table.segmenter} on the "
+        f"synthetic CT against the mask that it was made from; surface Dice within {table.tolerance_mm:g} mm. Ceiling: "
+        "the same segmenter on the real CT against the same mask. N: volumes that were compared. HD95 is of those in "
+        "which the structure was found."
     )
+    notes = "".join(f"<li>{escape(text)}</li>" for text in not_compared(table))
+    below = f"<ul class='notes'>{notes}</ul>" if notes else ""
     content = (
         f"<section class='card'><p class='meaning'>{escape(meaning)}</p><div class='scroll'><table><thead><tr>{head}"
-        f"</tr></thead><tbody>{body}</tbody></table></div></section>"
+        f"</tr></thead><tbody>{body}</tbody></table></div>{below}</section>"
     )
     title = "Adherence of a set"
     return Template(PLAIN_PAGE).substitute(
@@ -159,6 +192,7 @@ def render_adherence_page(table: AdherenceTable) -> str:
 def _row(name: str, rows: Sequence[Mapping]) -> AdherenceRow:
     looked_for = [row for row in rows if row["found_ml"] is not None]
     missing = sum(row["found_ml"] == 0 for row in looked_for) / len(looked_for) if looked_for else None
+    notes = (row.get("note") for row in rows if row["dice"] is None)
     ceilings = {measure: spread_of([row.get(_CEILING + measure) for row in rows]) for measure in COLUMNS}
     return AdherenceRow(
         structure=name,
@@ -166,4 +200,5 @@ def _row(name: str, rows: Sequence[Mapping]) -> AdherenceRow:
         missing_share=missing,
         measures={measure: spread_of([row[measure] for row in rows]) for measure in COLUMNS},
         ceilings={measure: spread if spread.count else None for measure, spread in ceilings.items()},
+        notes=tuple(sorted({note for note in notes if note})),
     )

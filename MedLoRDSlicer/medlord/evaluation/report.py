@@ -31,6 +31,7 @@ from .pictures import (
 from .report_page import PAGE
 from .scorecard import NOT_CLINICAL, Scorecard
 from .scorecard_page import all_sections, embedded
+from .wording import spoken
 
 __all__ = ["NOT_CLINICAL", "ReportContent", "render_report", "write_report"]
 
@@ -113,7 +114,7 @@ def render_report(content: ReportContent) -> str:
 
 def _facts(content: ReportContent) -> str:
     recipe, grid = content.recipe, content.volume.grid
-    attributes = ", ".join(f"{_spoken(key)}: {value}" for key, value in recipe.get("attributes", {}).items())
+    attributes = ", ".join(f"{spoken(key)}: {value}" for key, value in recipe.get("attributes", {}).items())
     rows = [
         ("Model", recipe.get("model")),
         ("Seed", recipe.get("seed")),
@@ -143,7 +144,7 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 
 def _legend(colours: Mapping[str, str], content: ReportContent) -> str:
-    items = [f"<li>{_swatch(colour)}{escape(_spoken(name))}</li>" for name, colour in colours.items()]
+    items = [f"<li>{_swatch(colour)}{escape(spoken(name))}</li>" for name, colour in colours.items()]
     if content.found is not None:
         items.append(
             f'<li><span class="dash"></span>found in the CT by {escape(content.adherence.segmenter)}</li>'
@@ -186,15 +187,16 @@ _AXES = ("R", "A", "S")
 
 
 def _adherence_table(result: Adherence, colours: Mapping[str, str]) -> str:
-    reference = result.has_reference
+    has_ceiling = result.has_ceiling
     heads = ["Structure"]
     for name in ("Dice", "95 % Hausdorff, mm", "Surface Dice"):
-        heads += [name, "Ceiling"] if reference else [name]
-    heads += ["Drawn, ml", "Found, ml", "Inside, HU", *(["Reference, HU"] if reference else [])]
+        heads += [name, "Ceiling"] if has_ceiling else [name]
+    heads += ["Drawn, ml", "Found, ml", "Inside drawn, HU"]
+    heads += ["In the masks' CT, HU"] if has_ceiling else []
     # What was compared first: of the others there is only HU.
     ordered = sorted(result.structures, key=lambda row: row.dice is None)
     notes = list(dict.fromkeys(row.note for row in ordered if row.note))
-    rows = "".join(_table_row(row, colours.get(row.name), reference, notes) for row in ordered)
+    rows = "".join(_table_row(row, colours.get(row.name), has_ceiling, notes) for row in ordered)
     head = "".join(f"<th>{text}</th>" for text in heads)
     below = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
@@ -203,7 +205,7 @@ def _adherence_table(result: Adherence, colours: Mapping[str, str]) -> str:
     )
 
 
-def _table_row(row: StructureAdherence, colour: str | None, reference: bool, notes: list[str]) -> str:
+def _table_row(row: StructureAdherence, colour: str | None, has_ceiling: bool, notes: list[str]) -> str:
     bar = "" if row.dice is None else f"<meter min='0' max='1' value='{row.dice:.3f}'></meter>"
     cells = []
     for value, ceiling, digits, extra in (
@@ -212,12 +214,12 @@ def _table_row(row: StructureAdherence, colour: str | None, reference: bool, not
         (row.surface_dice, row.ceiling_surface_dice, 3, ""),
     ):
         cells.append(_number(value, digits) + extra)
-        cells += [_number(ceiling, digits)] if reference else []
+        cells += [_number(ceiling, digits)] if has_ceiling else []
     spread = "" if row.sd_hu is None else f" <small>± {row.sd_hu:.0f}</small>"
     cells += [_number(row.drawn_ml, 1), _number(row.found_ml, 1), f"{_number(row.mean_hu, 0)}{spread}"]
-    cells += [_number(row.reference_mean_hu, 0)] if reference else []
+    cells += [_number(row.reference_mean_hu, 0)] if has_ceiling else []
     mark = f"<sup>{notes.index(row.note) + 1}</sup>" if row.note else ""
-    name = f"<th scope='row'>{_swatch(colour)}{escape(_spoken(row.name))}{mark}</th>"
+    name = f"<th scope='row'>{_swatch(colour)}{escape(spoken(row.name))}{mark}</th>"
     return f"<tr>{name}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
@@ -229,8 +231,8 @@ def _meanings(result: Adherence) -> str:
         "ceiling_dice": "Ceiling",
         "drawn_ml": "Drawn",
         "found_ml": "Found",
-        "mean_hu": "Inside",
-        "reference_mean_hu": "Reference",
+        "mean_hu": "Inside drawn",
+        "reference_mean_hu": "In the masks' CT",
     }
     texts = result.explanations()
     return "".join(f"<dt>{names[key]}</dt><dd>{escape(texts[key])}</dd>" for key in names if key in texts)
@@ -268,10 +270,6 @@ def _recipe(recipe: Mapping) -> str:
 
 def _swatch(colour: str | None) -> str:
     return f"<span class='swatch' style='background:{escape(colour)}'></span>" if colour else ""
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -15,6 +15,7 @@ from .segmenters import HuRules, Segmenter, find_segmenter
 from .sides import Sides, measure_sides
 from .verdicts import (
     AMBER,
+    SMALLEST_REFERENCE,
     Finding,
     judge_adherence,
     judge_image,
@@ -26,6 +27,7 @@ from .verdicts import (
     worst_level,
 )
 from .volume_measures import VolumeMeasures, measure_volume
+from .wording import spoken
 
 NOT_CLINICAL = (
     "Adherence is not clinical validity: these numbers say how well the volume follows the drawn masks, not "
@@ -43,7 +45,8 @@ class Scorecard:
     """What a check found.
 
     `level` is "green", "amber" or "red", `findings` the reasons, worst first. `adherence` and `sides` are None where no
-    masks were given, `reference` and `unusual` where there is no reference; `regions` and `scan` then are empty.
+    masks were given, `reference` and `unusual` where there is no reference; `regions` and `scan` then are empty. A
+    reference that is too small (`reference_too_small`) leaves `unusual` None too: it tells only what is missing.
     """
 
     segmenter: str
@@ -64,13 +67,18 @@ class Scorecard:
         return worst_level(self.findings)
 
     @property
+    def reference_too_small(self) -> bool:
+        """Whether there is a reference, of so few volumes that percentiles among them say nothing."""
+        return self.reference is not None and self.reference.count < SMALLEST_REFERENCE
+
+    @property
     def scope(self) -> str:
         """What the verdict rests on, in words: a green one says nothing about what nobody looked for."""
         if self.adherence is None:
             return "No masks were given, so nothing says whether the volume holds what it should."
         rows = self.adherence.structures
         compared, others = (
-            ", ".join(row.name.replace("_", " ") for row in rows if (row.dice is not None) == is_compared)
+            ", ".join(spoken(row.name) for row in rows if (row.dice is not None) == is_compared)
             for is_compared in (True, False)
         )
         words = f"Compared with what was drawn: {compared or 'nothing'}."
@@ -97,7 +105,7 @@ class Scorecard:
             "hu": [row.to_dict() for row in self.tissues],
             "image": {
                 **self.measures.quality.to_dict(),
-                "reference": {name: placed and asdict(placed) for name, placed in self.scan.items()},
+                "reference": {name: self._place(placed) for name, placed in self.scan.items()},
             },
             "sides": self.sides.to_dict() if self.sides else None,
             "reference": reference
@@ -105,6 +113,7 @@ class Scorecard:
                 "name": reference.name,
                 "population": reference.population,
                 "count": reference.count,
+                "too_small": self.reference_too_small,
                 "segmenter": reference.segmenter,
                 "segmenter_version": reference.segmenter_version,
                 "comparable_field_of_view": reference.comparable_field_of_view(self.measures.extent_mm),
@@ -121,9 +130,16 @@ class Scorecard:
             regions[name] = {
                 **values,
                 "missing": bool(row and row.missing),
-                "reference": row and {measure: p and asdict(p) for measure, p in row.measures.items()},
+                "reference": row and {measure: self._place(p) for measure, p in row.measures.items()},
             }
         return {"extent_mm": list(self.measures.extent_mm), "structures": regions}
+
+    def _place(self, placed: Placed | None) -> dict | None:
+        """JSON form of a place; among too few volumes nothing is said of it but value, median and count."""
+        if placed is None:
+            return None
+        judged = ("percentile", "low", "high", "unusual", "far") if self.reference_too_small else ()
+        return {**asdict(placed), **dict.fromkeys(judged)}
 
 
 def check_volume(
@@ -208,7 +224,8 @@ def _judged(
         reference = reference.subgroup({"contrast_phase": phase} if phase else {})
         regions = tuple(check_regions(measures.structures, measures.extent_mm, reference))
         scan = {name: place(value, reference.scan_values(name)) for name, value in measures.scan.items()}
-        unusual = count_unusual(regions, scan, reference)
+        if reference.count >= SMALLEST_REFERENCE:
+            unusual = count_unusual(regions, scan, reference)
         findings += judge_reference(regions, scan, reference, unusual)
         if reference.segmenter_version != segmenter.version:
             words = (

@@ -27,7 +27,8 @@ from .plots import ViolinPanel, tissue_plot, violin_plot
 from .reference_check import Placed
 from .scorecard import MEANINGS, Scorecard
 from .tissue_ranges import SOURCES, tissue_range
-from .verdicts import GREEN
+from .verdicts import GREEN, SMALLEST_REFERENCE
+from .wording import counted, spoken
 
 # Apart for colour-blind eyes too, and both on black, grey and white.
 DRAWN_COLOUR, FOUND_COLOUR = "#3d9be9", "#f08a1c"
@@ -79,7 +80,7 @@ def _worst_slice(
     worst = row.worst_slice
     window = _window_for(row.name)
     outlines = [Outline(drawn, DRAWN_COLOUR), Outline(found, FOUND_COLOUR, dashed=True)]
-    name = _spoken(row.name)
+    name = spoken(row.name)
     picture = embedded(
         picture_of_ct(volume, AXIAL, worst.index, window, kind),
         f"axial slice of the CT, {window.name} window",
@@ -94,24 +95,28 @@ def _worst_slice(
 
 
 def sizes_section(card: Scorecard) -> str:
-    """RVR and ml of everything that was found, on the reference where there is one."""
-    placed = {row.name: row for row in card.regions}
-    heads = ["Structure", "RVR", "ml"] + (["Percentile", "Central 95 %"] if placed else [])
+    """RVR, ml and HU of everything that was found, on the reference where there is one."""
+    placed = {} if card.reference_too_small else {row.name: row for row in card.regions}
+    heads = ["Structure", "RVR", "ml", "Median HU", "Spread HU"]
+    heads += ["Percentile of size", "Central 95 % of sizes"] if placed else []
     body = ""
     for name, values in card.measures.structures.items():
         cells = [f"{values['rvr']:.2%}", f"{values['ml']:.1f}"]
+        cells += [_number(values[measure]) for measure in ("median_hu", "spread_hu")]
         if placed:
             measures = placed[name].measures if name in placed else {}
             is_rvr = measures.get("rvr") is not None
             cells += _place_cells(
                 measures["rvr"] if is_rvr else measures.get("ml"), "{:.2%}" if is_rvr else "{:.0f} ml"
             )
-        body += _table_row(_spoken(name), cells)
+        body += _table_row(spoken(name), cells)
     text = (
-        f"Sizes of what {card.segmenter} finds. RVR: voxels of the structure over voxels of the volume. It depends on "
-        "the field of view, so it is compared only with volumes of about the same extent; ml do not."
+        f"All of what {card.segmenter} found, whatever was drawn; findings that name a reference speak of these "
+        "numbers. RVR: voxels of the structure over voxels of the volume. It depends on the field of view, so it is "
+        "compared only with volumes of about the same extent; ml do not. HU are taken a few mm away from the surface."
     )
-    return f"<section class='card'><h2>Sizes</h2>{_table(heads, body)}{_paragraph(text)}{_reference(card)}</section>"
+    title = "What was found: sizes and HU"
+    return f"<section class='card'><h2>{title}</h2>{_table(heads, body)}{_paragraph(text)}{_reference(card)}</section>"
 
 
 def _reference(card: Scorecard) -> str:
@@ -119,22 +124,25 @@ def _reference(card: Scorecard) -> str:
     reference = card.reference
     if reference is None:
         return _paragraph("No reference population was given (--reference), so nothing says what is usual.")
-    text = (
-        f"Reference {reference.name}, N = {reference.count}: {reference.population} Segmenter {reference.segmenter}. "
-        "Of the reference's own volumes 1 in 20 lies outside the central 95 % of each measure."
-    )
+    text = f"Reference {reference.name}, N = {reference.count}: {reference.population} "
+    text += f"Segmenter {reference.segmenter}. "
+    if card.reference_too_small:
+        text += f"{_too_small(card)}, no plot and no finding but of what is missing."
+        return _paragraph(text)
+    text += "Of the reference's own volumes 1 in 20 lies outside the central 95 % of each measure."
     if card.unusual is not None:
         count = card.unusual
         text += (
-            f" Of {count.measures} measures chance does that: {count.own_share:.0%} of its own volumes lie outside in "
-            f"at least one, 95 of 100 in at most {count.own_limit}. This volume lies outside in {count.here}."
+            f" Of {counted(count.measures, 'measure')} chance does that: {count.own_share:.0%} of its own volumes lie "
+            f"outside in at least one, 95 of 100 in at most {count.own_limit}. This volume lies outside in "
+            f"{count.here}."
         )
     panels = []
     for row in card.regions:
         measure, unit = ("rvr", "RVR") if row.measures.get("rvr") is not None else ("ml", "ml")
         own = card.measures.structures[row.name][measure]
         panels.append(
-            ViolinPanel(_spoken(row.name), unit, reference.values(row.name, measure), np.array([own]))
+            ViolinPanel(spoken(row.name), unit, reference.values(row.name, measure), np.array([own]))
         )
     plot = (
         embedded(violin_plot(panels), "this volume on the reference distribution", "plot") if panels else ""
@@ -142,8 +150,13 @@ def _reference(card: Scorecard) -> str:
     return _paragraph(text) + plot
 
 
+def _too_small(card: Scorecard) -> str:
+    """Why a reference of few volumes has no percentiles."""
+    return f"Reference too small ({card.reference.count} of {SMALLEST_REFERENCE} volumes): no percentiles"
+
+
 def tissues_section(card: Scorecard) -> str:
-    """HU of every structure against published ranges."""
+    """HU of every structure against published ranges, inside the drawn masks."""
     rows = [row for row in card.tissues if row.expected is not None]
     if not rows:
         return ""
@@ -159,12 +172,14 @@ def tissues_section(card: Scorecard) -> str:
             spread,
             expected.source,
         ]
-        body += _table_row(_spoken(row.name), cells)
+        body += _table_row(spoken(row.name), cells)
     heads = ["Structure", "Mask", "Median HU", "Spread HU", "Published range", "Largest spread", "Source"]
     phase = card.contrast_phase or "not known, so the ranges hold all phases"
     text = (
-        f"Inside each mask, a few mm away from its surface. Contrast phase: {phase}. Spread: interquartile range / "
-        "1.349."
+        f"Mask drawn: inside the mask that was drawn, wherever {card.segmenter} finds the structure. Mask found: "
+        f"nobody drew it, so inside what {card.segmenter} found. Both a few mm away from the surface. HU of what was "
+        "found of the drawn structures stand in the table above, and findings that name a reference speak of those. "
+        f"Contrast phase: {phase}. Spread: interquartile range / 1.349."
     )
     used = dict.fromkeys(name for row in rows for name in row.expected.source.split(", "))
     sources = " ".join(f"{name}: {SOURCES[name]}." for name in used)
@@ -190,17 +205,20 @@ def image_section(card: Scorecard) -> str:
             (f"Incoherence of slices, {axis}", quality.incoherence[number], "{:.2f}", f"incoherence {axis}")
         )
         rows.append((f"Largest break, {axis}", quality.seam[number], "{:.1f} ×", f"seam {axis}"))
+    has_places = card.reference is not None and not card.reference_too_small
     body = ""
     for title, value, form, measure in rows:
         cells = ["–" if value is None else form.format(value)]
-        if card.reference is not None:
+        if has_places:
             cells += _place_cells(card.scan.get(measure), form)
         body += _table_row(title, cells)
-    heads = ["Measure", "Value"] + (["Percentile", "Central 95 %"] if card.reference is not None else [])
+    heads = ["Measure", "Value"] + (["Percentile", "Central 95 %"] if has_places else [])
     text = (
         "Incoherence: difference of neighbouring slices over that of slices two apart; 1 means slices in a random "
         "order. Break: as a multiple of what is usual between the slices nearby; tiles that do not fit make one."
     )
+    if card.reference_too_small:
+        text += f" {_too_small(card)}."
     return f"<section class='card'><h2>Image</h2>{_table(heads, body)}{_paragraph(text)}</section>"
 
 
@@ -214,6 +232,10 @@ def _place_cells(placed: Placed | None, form: str) -> list[str]:
     if placed is None:
         return ["–", "–"]
     return [f"{placed.percentile:.1f}", f"{form.format(placed.low)} to {form.format(placed.high)}"]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
 
 
 def _table(heads: Sequence[str], body: str) -> str:
@@ -234,10 +256,6 @@ def _paragraph(text: str) -> str:
 def _window_for(name: str) -> Window:
     expected = tissue_range(name)
     return _WINDOWS.get(expected.tissue if expected else "", LUNG if name == "body" else MEDIASTINAL)
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def all_sections(

@@ -11,6 +11,7 @@ from .reference import ReferenceDistribution
 from .reference_check import SetComparison
 from .report_page import PLAIN_PAGE
 from .scorecard_page import embedded
+from .wording import spoken
 
 _MEASURES = {"rvr": "RVR", "ml": "ml", "median_hu": "median HU", "spread_hu": "spread, HU"}
 _NOTICE = (
@@ -20,7 +21,8 @@ _NOTICE = (
 _MEANING = (
     "W1: Wasserstein-1 distance in the unit of the measure. KS: Kolmogorov-Smirnov statistic (0 to 1) and its p "
     "value. Variance ratio: variance of the set over that of the reference; below 1 the set is less diverse. "
-    "Missing: share of volumes in which the structure has less than 5 % of the reference's median volume."
+    "Missing or almost missing: share of volumes in which the structure has less than 5 % of the reference's "
+    "median volume."
 )
 
 
@@ -83,7 +85,7 @@ def _section(
         for row in own
         if row.count and row.reference_count
     ]
-    plot = embedded(violin_plot(panels), f"distributions of {structure}", "plot") if panels else ""
+    plot = embedded(violin_plot(panels), f"distributions of {spoken(structure)}", "plot") if panels else ""
     heads = ("Measure", "Median", "Reference", "W1", "KS", "p", "Variance ratio", "N")
     body = "".join(
         f"<tr><th scope='row'>{_MEASURES[row.measure]}</th>"
@@ -93,9 +95,9 @@ def _section(
     )
     head = "".join(f"<th>{text}</th>" for text in heads)
     shares = own[0].missing_share, own[0].reference_missing_share
-    missing = f"Missing in {shares[0]:.1%} of the set, in {shares[1]:.1%} of the reference."
+    missing = f"Missing or almost missing in {shares[0]:.1%} of the set, in {shares[1]:.1%} of the reference."
     return (
-        f"<section class='card'><h2>{escape(structure.replace('_', ' '))}</h2><p class='meaning'>{missing}</p>{plot}"
+        f"<section class='card'><h2>{escape(spoken(structure))}</h2><p class='meaning'>{missing}</p>{plot}"
         f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 

@@ -17,6 +17,7 @@ from .reference import ReferenceDistribution
 from .reference_check import Placed, RegionCheck, UnusualCount
 from .sides import Sides
 from .volume_measures import SCAN_TITLES
+from .wording import counted, in_ml, spoken_first, three_digits, told_apart
 
 GREEN, AMBER, RED = "green", "amber", "red"
 LEVELS = (GREEN, AMBER, RED)
@@ -86,12 +87,15 @@ def judge_adherence(adherence: Adherence) -> list[Finding]:
     findings = []
     for row in adherence.structures:
         if row.note == NOT_IN_SEGMENTATION:
-            words = f"{_spoken(row.name)} was drawn ({row.drawn_ml:.0f} ml), but the segmentation of the CT has none."
+            drawn = f"{spoken_first(row.name)} was drawn ({in_ml(row.drawn_ml)})"
+            words = f"{drawn}, but the segmentation of the CT has none."
             findings.append(Finding(AMBER, "adherence", row.name, words))
         if row.dice is None:
             continue
-        if level := _dice_level(row):
-            findings.append(Finding(level, "adherence", row.name, _dice_words(row, adherence.segmenter)))
+        level, limit = _dice_level(row)
+        if level:
+            words = _dice_words(row, limit, adherence.segmenter)
+            findings.append(Finding(level, "adherence", row.name, words))
         findings += _low_ceiling(row, adherence.segmenter)
         if row.offset_mm is not None and row.name in LOCATED and _about_as_large(row):
             findings += _offset(row)
@@ -111,12 +115,15 @@ def judge_adherence(adherence: Adherence) -> list[Finding]:
     return findings
 
 
-def _dice_level(row: StructureAdherence) -> str | None:
+def _dice_level(row: StructureAdherence) -> tuple[str | None, float]:
+    """The level of a Dice, None for a good one, and the limit that it lies below."""
     if row.ceiling_dice is not None:
         amber, red = (row.ceiling_dice - limit for limit in CEILING_LIMITS)
     else:
         amber, red = DICE_LIMITS.get(row.name, OTHER_DICE_LIMITS)
-    return RED if row.dice < red else AMBER if row.dice < amber else None
+    if row.dice < red:
+        return RED, red
+    return (AMBER if row.dice < amber else None), amber
 
 
 def _low_ceiling(row: StructureAdherence, segmenter: str) -> list[Finding]:
@@ -124,19 +131,20 @@ def _low_ceiling(row: StructureAdherence, segmenter: str) -> list[Finding]:
     if row.ceiling_dice is None or row.ceiling_dice >= DICE_LIMITS.get(row.name, OTHER_DICE_LIMITS)[1]:
         return []
     words = (
-        f"{_spoken(row.name)}: on the real CT {segmenter} reaches a Dice of only {row.ceiling_dice:.2f}, so the masks "
-        "do not belong to that CT, or it does not find this structure; the Dice says little."
+        f"{spoken_first(row.name)}: on the real CT {segmenter} reaches a Dice of only {row.ceiling_dice:.2f}, so the "
+        "masks do not belong to that CT, or it does not find this structure; the Dice says little."
     )
     return [Finding(AMBER, "adherence", row.name, words)]
 
 
-def _dice_words(row: StructureAdherence, segmenter: str) -> str:
+def _dice_words(row: StructureAdherence, limit: float, segmenter: str) -> str:
     if not row.found_ml:
-        return f"{_spoken(row.name)} was drawn ({row.drawn_ml:.0f} ml) but {segmenter} finds none of it."
-    words = f"{_spoken(row.name)} overlaps with the drawn mask by a Dice of only {row.dice:.2f}"
+        return f"{spoken_first(row.name)} was drawn ({in_ml(row.drawn_ml)}) but {segmenter} finds none of it."
+    dice, below = told_apart(row.dice, limit, decimals=2)
+    words = f"{spoken_first(row.name)} overlaps with the drawn mask by a Dice of only {dice} (limit {below})"
     if row.ceiling_dice is not None:
         words += f", where the real CT reaches {row.ceiling_dice:.2f}"
-    return f"{words}: {row.found_ml:.0f} ml were found, {row.drawn_ml:.0f} ml drawn."
+    return f"{words}: {in_ml(row.found_ml)} were found, {in_ml(row.drawn_ml)} drawn."
 
 
 def _about_as_large(row: StructureAdherence) -> bool:
@@ -157,7 +165,10 @@ def _offset(row: StructureAdherence) -> list[Finding]:
     level = RED if max(map(abs, row.offset_mm)) >= OFFSET_LIMITS_MM[1] else AMBER
     return [
         Finding(
-            level, "adherence", row.name, f"{_spoken(row.name)} lies off the drawn mask: {', '.join(parts)}."
+            level,
+            "adherence",
+            row.name,
+            f"{spoken_first(row.name)} lies off the drawn mask: {', '.join(parts)}.",
         )
     ]
 
@@ -199,7 +210,7 @@ def judge_sides(sides: Sides) -> list[Finding]:
         ):
             if value < SIDE_DICE_LIMIT and other - value > 0.2:
                 words = (
-                    f"{_spoken(name)} on the {side} side hardly agrees with the drawn mask (Dice {value:.2f}; "
+                    f"{spoken_first(name)} on the {side} side hardly agrees with the drawn mask (Dice {value:.2f}; "
                     f"the other side {other:.2f})."
                 )
                 findings.append(Finding(RED, "sides", name, words))
@@ -217,16 +228,18 @@ def judge_tissues(rows: Iterable[TissueHu]) -> list[Finding]:
             # Bright blood that nobody drew was found by its HU: it may be bone, and says nothing about the contrast.
             by_its_hu = row.where == "found" and row.name == "blood_pool"
             level = RED if abs(row.off_hu) >= OFF_RANGE_RED_HU and not by_its_hu else AMBER
+            median, low, high = told_apart(row.median_hu, expected.low_hu, expected.high_hu)
             words = (
-                f"{_spoken(row.name)} has a median of {row.median_hu:.0f} HU {place}; {expected.tissue} lies between "
-                f"{expected.low_hu:.0f} and {expected.high_hu:.0f} HU ({expected.source})."
+                f"{spoken_first(row.name)} has a median of {median} HU {place}; {expected.tissue} lies between "
+                f"{low} and {high} HU ({expected.source})."
             )
             findings.append(Finding(level, "HU", row.name, words))
         elif row.excess_spread > SPREAD_LIMITS[0]:
             level = RED if row.excess_spread > SPREAD_LIMITS[1] else AMBER
+            spread, most = told_apart(row.spread_hu, expected.spread_hu)
             words = (
-                f"{_spoken(row.name)} is uneven: HU spread by {row.spread_hu:.0f} {place}, at most "
-                f"{expected.spread_hu:.0f} are usual for {expected.tissue}."
+                f"{spoken_first(row.name)} is uneven: HU spread by {spread} {place}, at most {most} are usual for "
+                f"{expected.tissue}."
             )
             findings.append(Finding(level, "HU", row.name, words))
     return findings
@@ -293,22 +306,33 @@ def judge_reference(
     against = f"the reference {reference.name} (N = {reference.count})"
     small = reference.count < SMALLEST_REFERENCE
     comparable = all("rvr" in row.measures for row in regions)
-    findings = _on_the_reference(reference, against, comparable, None if small else unusual)
+    findings = _on_the_reference(reference, against, comparable, unusual)
     for row in regions:
         if row.missing:
-            ml = row.measures["ml"].value
-            words = f"{_spoken(row.name)} is missing: {ml:.1f} ml, while every volume of {against} has it."
+            words = _missing_words(row, against)
             findings.append(Finding(AMBER if small or not comparable else RED, "reference", row.name, words))
         elif not small:
             findings += _unusual_measures(row, against, comparable)
     for measure, placed in scan.items():
         if placed is not None and placed.unusual and not small:
+            numbers = (placed.value, placed.low, placed.high)
+            value, low, high = told_apart(*numbers, decimals=three_digits(*numbers))
             words = (
-                f"{SCAN_TITLES.get(measure, _spoken(measure))} is {_rounded(placed.value)}, outside the central 95 % "
-                f"({_rounded(placed.low)} to {_rounded(placed.high)}) of {against}."
+                f"{SCAN_TITLES.get(measure, spoken_first(measure))} is {value}, outside the central 95 % "
+                f"({low} to {high}) of {against}."
             )
             findings.append(Finding(AMBER, "reference", None, words))
     return findings
+
+
+def _missing_words(row: RegionCheck, against: str) -> str:
+    """How much of a structure is left that no volume of the reference lacks."""
+    placed = row.measures["ml"]
+    if placed.value == 0:
+        left = f"is missing: none of it was found, while every volume of {against} has it"
+        return f"{spoken_first(row.name)} {left} ({in_ml(placed.median)} in the median)."
+    left = f"is almost missing: {in_ml(placed.value)} of it were found, of {in_ml(placed.median)} that {against} has"
+    return f"{spoken_first(row.name)} {left} in the median; none of its volumes has so little."
 
 
 def _on_the_reference(
@@ -318,8 +342,8 @@ def _on_the_reference(
     words = []
     if reference.count < SMALLEST_REFERENCE:
         words.append(
-            f"The reference {reference.name} has {reference.count} volumes; fewer than {SMALLEST_REFERENCE} do not say "
-            "what is unusual, so sizes, HU and image were not judged by it."
+            f"The reference {reference.name} has {counted(reference.count, 'volume')}; fewer than "
+            f"{SMALLEST_REFERENCE} do not say what is unusual, so sizes, HU and image were not judged by it."
         )
     if not comparable:
         words.append(
@@ -335,35 +359,30 @@ def _on_the_reference(
 
 def _unusual_measures(row: RegionCheck, against: str, comparable: bool) -> list[Finding]:
     """Findings on a structure that is there. RVR and ml say the same where the field of view is `comparable`."""
-    size = {"rvr": ""} if comparable else {"ml": "ml"}
-    findings = []
-    for measure, unit in {**size, "median_hu": "HU (median)", "spread_hu": "HU of spread"}.items():
-        placed = row.measures.get(measure)
-        if placed is not None and placed.unusual:
-            findings.append(_unusual(row, measure, unit, placed, against))
-    return findings
+    size = "rvr" if comparable else "ml"
+    return [
+        _unusual(row, measure, row.measures[measure], against)
+        for measure in (size, "median_hu", "spread_hu")
+        if row.measures.get(measure) is not None and row.measures[measure].unusual
+    ]
 
 
-def _unusual(row: RegionCheck, measure: str, unit: str, placed: Placed, against: str) -> Finding:
-    value = f"{placed.value:.2%} of the volume" if measure == "rvr" else f"{placed.value:.0f} {unit}"
-    limits = (
-        f"{placed.low:.2%} to {placed.high:.2%}"
-        if measure == "rvr"
-        else f"{placed.low:.0f} to {placed.high:.0f}"
-    )
+def _unusual(row: RegionCheck, measure: str, placed: Placed, against: str) -> Finding:
+    is_share = measure == "rvr"
+    numbers = (placed.value, placed.low, placed.high)
+    value, low, high = told_apart(*numbers, decimals=2 if is_share else 0, percent=is_share)
+    has = {
+        "rvr": f"{value} of the volume",
+        "ml": f"{value} ml",
+        # The page's table of HU is of the drawn masks.
+        "median_hu": f"a median of {value} HU where it was found",
+        "spread_hu": f"a spread of {value} HU where it was found",
+    }[measure]
     where = "far outside" if placed.far else "outside the central 95 %"
-    words = f"{_spoken(row.name)} has {value}, {where} ({limits}) of {against}: percentile {placed.percentile:.1f}."
+    words = f"{spoken_first(row.name)} has {has}, {where} ({low} to {high}) of {against}"
+    words += f": percentile {placed.percentile:.1f}."
     off_hu = 0.0 if measure in ("rvr", "ml") else abs(placed.value - placed.median)
     # A structure that most of the reference lacks, such as contrast in native CT, is a few voxels found by mistake.
-    sized = measure == "rvr" and placed.median > 0
+    sized = is_share and placed.median > 0
     serious = placed.far and (sized or off_hu > FAR_OFF_HU)
     return Finding(RED if serious else AMBER, "reference", row.name, words)
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ").capitalize()
-
-
-def _rounded(value: float) -> str:
-    """Three digits, without an exponent for HU of air."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

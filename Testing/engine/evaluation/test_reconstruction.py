@@ -12,8 +12,8 @@ from scipy.ndimage import correlate1d
 
 from medlord.bundles.bundle import load_bundle
 from medlord.errors import CancelledError, InputError, InsufficientMemoryError
-from medlord.evaluation.reconstruction.evaluation import evaluate_autoencoder
-from medlord.evaluation.reconstruction.page import render_autoencoder_page
+from medlord.evaluation.reconstruction.evaluation import _spreads, evaluate_autoencoder
+from medlord.evaluation.reconstruction.page import headings, in_words, render_autoencoder_page
 from medlord.evaluation.reconstruction.perceptual import PerceptualNetwork
 from medlord.evaluation.reconstruction.round_trip import RoundTrip
 from medlord.evaluation.reconstruction.similarity import SCALE_WEIGHTS, ms_ssim, psnr_db, scales_for
@@ -288,6 +288,22 @@ def test_what_cannot_be_measured_is_said_by_file_and_leaves_nothing(
     with pytest.raises(InputError, match="no model 'none'"):
         evaluate_autoencoder("none", volumes, work, device="cpu")
     assert not work.exists()
+
+
+def test_ms_ssim_of_different_numbers_of_scales_are_apart():
+    measured = [
+        {"ms_ssim_scales": scales, "measures": {"model": {"psnr_db": 30.0, "ms_ssim": value}}}
+        for scales, value in ((5, 0.9), (1, 0.5), (5, 0.8))
+    ]
+    spreads = _spreads(measured)
+    assert set(spreads["model"]) == {"psnr_db", "ms_ssim 1", "ms_ssim 5"}
+    assert spreads["model"]["ms_ssim 5"].median == pytest.approx(0.85)
+    assert spreads["model"]["ms_ssim 1"].count == 1
+    assert list(headings(spreads["model"]).values()) == [
+        "PSNR, dB", "MS-SSIM, 1 scale (N = 1)", "MS-SSIM, 5 scales (N = 2)",
+    ]  # fmt: skip
+    assert in_words("ms_ssim 1", spreads["model"]["ms_ssim 1"]).startswith("0.5000 (")
+    assert set(_spreads(measured[::2])["model"]) == {"psnr_db", "ms_ssim"}
 
 
 def test_spread_is_numpys_and_knows_what_is_missing():

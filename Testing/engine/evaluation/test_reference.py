@@ -192,6 +192,18 @@ def test_a_few_volumes_are_no_reference_for_what_is_unusual():
     )
 
 
+def test_a_few_ml_are_almost_missing_and_findings_say_where_hu_were_taken():
+    """A few ml were called missing, and value and limit of a finding could look alike."""
+    told = judged(40, measures(9.0))[0]
+    assert (
+        told[0] == "red"
+        and "almost missing: 9 ml of it were found, of 4000 ml that the reference test" in told[1]
+    )
+    assert "is missing: none of it was found" in judged(40, measures(0.0, hu=None))[0][1]
+    reasons = " ".join(reason for _, reason in judged(40, measures(4000.0, hu=-850.3)))
+    assert "Lung has a median of -850.3 HU where it was found" in reasons and "(-850.0 to -850.0)" in reasons
+
+
 def test_a_structure_that_most_of_the_reference_lacks_is_no_reason_for_red():
     """A few bright voxels in a native CT were: there is none in most of the reference."""
     reference = reference_of(np.array([0.0] * 30 + [2.0, 3.0]))

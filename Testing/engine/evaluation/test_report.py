@@ -39,7 +39,7 @@ def content(**changes) -> ReportContent:
     fields = {
         "volume": Volume(np.where(mask, 40, -1000).astype(np.int16), GRID, recipe={"seed": 17}),
         "conditions": Conditions(GRID, {"body": mask, EVIL: mask}),
-        "adherence": Adherence("hu-rules", (row, note), has_reference=True),
+        "adherence": Adherence("hu-rules", (row, note), has_ceiling=True),
         "recipe": {"model": "thorax-phantom", "seed": 17, "sampler": "unipc", "steps": 25, "device": "cpu",
                    "precision": "float32", "attributes": {"contrast_phase": "arterial"},
                    "conditions": {"body": {"sha256": "ab", "packed": "QUJDREVG"}}},
@@ -95,7 +95,8 @@ def test_what_the_page_says():
     for words in ("SYNTHETIC", NOT_CLINICAL, "0.987", "0.995", "10.4", "7.3", "0.876",
                   "95 % Hausdorff, mm", "384.0", "380.5", "41 ± 12", "thorax-phantom", "17",
                   "unipc, 25 steps", "contrast phase: arterial", "21.5 s", "3.00 GiB", "Denoising 20.50 s",
-                  "hu-rules on the reference CT", "W 1500 L -600", "W 400 L 40", "W 1800 L 400"):  # fmt: skip
+                  "hu-rules on the CT that the masks belong to", "In the masks' CT, HU", "W 1500 L -600",
+                  "W 400 L 40", "W 1800 L 400"):  # fmt: skip
         assert words in text, words
     assert "QUJDREVG" not in text, "the packed mask is for machines"
 

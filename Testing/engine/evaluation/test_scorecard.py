@@ -134,6 +134,28 @@ def test_a_volume_among_its_population():
     assert data["regions"]["structures"]["lung"]["reference"]["ml"]["count"] == 24
 
 
+def test_a_reference_that_is_too_small_shows_no_percentiles():
+    masks = box_masks(15)
+    conditions, volume = Conditions(GRID, masks), box_volume(masks)
+    card, found = check_volume(
+        volume, conditions, Labelmap(conditions), reference=box_reference(range(12, 13))
+    )
+    assert card.reference_too_small and card.unusual is None
+    data = json.loads(json.dumps(card.to_dict(), allow_nan=False))
+    lung = data["regions"]["structures"]["lung"]
+    assert data["reference"]["too_small"] and data["reference"]["unusual"] is None
+    assert lung["reference"]["ml"]["percentile"] is None and lung["reference"]["ml"]["count"] == 3
+    assert data["image"]["reference"]["noise_hu"]["unusual"] is None
+    page = render_report(
+        ReportContent(volume, conditions, card.adherence, {}, {}, 0, found=found, scorecard=card)
+    )
+    assert page.count("Reference too small (3 of 20 volumes): no percentiles") == 2
+    assert "Percentile" not in page and "Central 95" not in page and "reference distribution" not in page
+    # Which table is of which masks is said, and the HU of what was found are on the page.
+    assert "Mask drawn: inside the mask that was drawn" in page and "All of what labelmap found" in page
+    assert f"<td>{lung['median_hu']:.0f}</td>" in page and lung["median_hu"] is not None
+
+
 def test_a_missing_structure_is_red():
     masks, seen = box_masks(), box_masks(0)
     volume = box_volume(seen)
@@ -142,7 +164,10 @@ def test_a_missing_structure_is_red():
     )
     assert card.level == "red"
     reasons = [f.reason for f in card.findings if f.level == "red"]
-    assert any("Lung is missing: 0.0 ml, while every volume of the reference boxes" in r for r in reasons)
+    assert any(
+        "Lung is missing: none of it was found, while every volume of the reference boxes" in r
+        for r in reasons
+    )
     assert any("Lung was drawn" in r and "finds none" in r for r in reasons)
     assert any("median of 40 HU where it was drawn; lung lies between" in r for r in reasons)
     page = render_report(
@@ -201,7 +226,7 @@ def test_what_was_drawn_and_is_not_in_the_segmentation_is_told():
 def test_a_low_ceiling_is_no_praise():
     """The same low Dice on the real CT means that the comparison fails, not that the synthesis is good."""
     row = StructureAdherence("lung", 4000.0, found_ml=300.0, dice=0.13, ceiling_dice=0.14)
-    (finding,) = judge_adherence(Adherence("hu-rules", (row,), has_reference=True))
+    (finding,) = judge_adherence(Adherence("hu-rules", (row,), has_ceiling=True))
     assert (
         finding.level == "amber" and "on the real CT hu-rules reaches a Dice of only 0.14" in finding.reason
     )

@@ -220,7 +220,7 @@ def test_copies_other_fields_of_view_and_few_slices_are_told(sets, extractor, tm
         feature_settings=settings(slices=1), settings=EvaluationSettings(replicates=0, splits=3),
     )  # fmt: skip
     told = " ".join(result.warnings)
-    assert "1 files are in both sets" in told and "400 x 360 x 340 mm synthetic" in told
+    assert "1 file in both sets" in told and "400 x 360 x 340 mm synthetic" in told
     assert "2 slices for 6 features" in told and "no floor" in told and "--pixel-mm 10" in told
     assert result.distances["lung"]["mean"].fid_floor is None
     assert "Of 2 volumes intervals are not given: 20 or more" in told

@@ -100,6 +100,7 @@ def test_every_condition_of_the_bundled_model_has_a_range_but_the_body():
         (150.0, 30.0, AMBER, "median of 150 HU where it was drawn; blood lies between 180 and 650 HU"),
         (40.0, 30.0, RED, "median of 40 HU"),
         (700.1, 30.0, RED, "median of 700 HU"),
+        (650.2, 30.0, AMBER, "median of 650.2 HU where it was drawn; blood lies between 180.0 and 650.0 HU"),
         (300.0, 80.0, AMBER, "HU spread by 80"),
         (300.0, 150.0, RED, "HU spread by 150 where it was drawn, at most 70 are usual"),
     ],
@@ -131,7 +132,8 @@ def row(**changes) -> StructureAdherence:
     [
         ({}, GREEN, ""),
         ({"dice": 0.85}, AMBER, "Dice of only 0.85"),
-        ({"dice": 0.7}, RED, "Dice of only 0.70: 100 ml were found, 100 ml drawn"),
+        ({"dice": 0.7}, RED, "Dice of only 0.70 (limit 0.80): 100 ml were found, 100 ml drawn"),
+        ({"dice": 0.9196}, AMBER, "Dice of only 0.9196 (limit 0.9200)"),
         ({"dice": 0.85, "ceiling_dice": 0.9}, GREEN, ""),
         ({"dice": 0.85, "ceiling_dice": 0.98}, AMBER, "where the real CT reaches 0.98"),
         (

@@ -29,6 +29,7 @@ MODEL_WINDOW = "model"
 MEANINGS = {
     "psnr_db": "10 log10(width of the window^2 / mean squared error) over all voxels, dB; higher is better",
     "ms_ssim": "structural similarity over several scales in three dimensions, 0 to 1; 1 for equal volumes",
+    "ms_ssim SCALES": "the same of the volumes with so many scales, where these differ; they do not compare",
     "lpips": "mean of the axial, coronal and sagittal LPIPS (2.5D), distance in features of a network; 0 for equal",
     "lpips PLANE": "the same over the slices of one plane",
     "median, quartiles": "over the volumes; first to third quartile is the interquartile range (IQR)",
@@ -239,12 +240,21 @@ def _described(trip: RoundTrip) -> dict:
 
 
 def _spreads(measured: Sequence[dict]) -> dict[str, dict[str, Spread]]:
-    return {
-        window: {
-            measure: spread_of([one["measures"][window][measure] for one in measured]) for measure in measures
-        }
-        for window, measures in measured[0]["measures"].items()
-    }
+    """Window -> measure -> spread. MS-SSIM of different numbers of scales are apart, as `ms_ssim SCALES`."""
+    scales = sorted({one["ms_ssim_scales"] for one in measured})
+    spreads: dict[str, dict[str, Spread]] = {}
+    for window, measures in measured[0]["measures"].items():
+        spreads[window] = {}
+        for measure in measures:
+            groups = {measure: measured}
+            if measure == "ms_ssim" and len(scales) > 1:
+                groups = {
+                    f"ms_ssim {count}": [one for one in measured if one["ms_ssim_scales"] == count]
+                    for count in scales
+                }
+            for name, group in groups.items():
+                spreads[window][name] = spread_of([one["measures"][window][measure] for one in group])
+    return spreads
 
 
 def _finite(measures: Mapping[str, Mapping[str, float]]) -> dict:
@@ -268,9 +278,11 @@ def _warnings(trip: RoundTrip, measured: Sequence[dict]) -> list[str]:
         )
     scales = sorted({one["ms_ssim_scales"] for one in measured})
     if len(scales) > 1:
+        counts = [sum(one["ms_ssim_scales"] == number for one in measured) for number in scales]
+        groups = ", ".join(f"{number} for {count} CT" for number, count in zip(scales, counts))
         found.append(
-            f"MS-SSIM has {scales[0]} scales for the smallest CT and {scales[-1]} for the largest; these numbers do "
-            "not compare."
+            f"MS-SSIM has fewer scales for small CT ({groups}); such numbers do not compare, so each number of scales "
+            "stands by itself."
         )
     voxel = math.prod(description.spacing_mm)
     coarse = sum(math.prod(one["ct_spacing_mm"]) > 1.1 * voxel for one in measured)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from string import Template
 
 from ..report_page import PLAIN_PAGE
 from ..sets.slices import PLANES
 from ..spread import Spread
+from ..wording import counted
 from .evaluation import MEANINGS, MODEL_WINDOW, AutoencoderEvaluation
 
 COLUMNS = {
@@ -17,6 +19,8 @@ COLUMNS = {
     **{f"lpips {plane}": (f"LPIPS {plane}", "{:.4f}") for plane in PLANES},
 }
 """Measure -> heading and format of its numbers."""
+
+_SCALED = "ms_ssim "
 
 _NOTICE = (
     "What is measured here is how much of a CT the autoencoder keeps: the best that any synthesis with this model can "
@@ -37,10 +41,27 @@ def render_autoencoder_page(result: AutoencoderEvaluation) -> str:
 
 def in_words(measure: str, spread: Spread) -> str:
     """Median (first to third quartile) of a measure, "–" where it is unknown or infinite."""
-    form = COLUMNS[measure][1]
+    form = COLUMNS[_column(measure)][1]
     numbers = (spread.median, spread.first_quartile, spread.third_quartile)
     median, low, high = ("–" if number is None else form.format(number) for number in numbers)
     return median if median == "–" else f"{median} ({low} to {high})"
+
+
+def headings(spreads: Mapping[str, Spread]) -> dict[str, str]:
+    """Measure -> heading, in the order of the columns; MS-SSIM of several numbers of scales have one each."""
+    shown = sorted(spreads, key=lambda measure: list(COLUMNS).index(_column(measure)))
+    return {
+        measure: f"{COLUMNS['ms_ssim'][0]}, {counted(int(measure.removeprefix(_SCALED)), 'scale')} "
+        f"(N = {spreads[measure].count})"
+        if measure.startswith(_SCALED)
+        else COLUMNS[measure][0]
+        for measure in shown
+    }
+
+
+def _column(measure: str) -> str:
+    """The entry of `COLUMNS` that a measure of `AutoencoderEvaluation.spreads` belongs to."""
+    return "ms_ssim" if measure.startswith(_SCALED) else measure
 
 
 def _facts(result: AutoencoderEvaluation) -> str:
@@ -74,8 +95,8 @@ def _warnings(result: AutoencoderEvaluation) -> str:
 
 
 def _table(result: AutoencoderEvaluation) -> str:
-    measures = [name for name in COLUMNS if name in result.spreads[MODEL_WINDOW]]
-    heads = ("Window, HU", *(COLUMNS[name][0] for name in measures))
+    measures = headings(result.spreads[MODEL_WINDOW])
+    heads = ("Window, HU", *measures.values())
     body = ""
     for window, spreads in result.spreads.items():
         low, high = result.settings["windows_hu"][window]

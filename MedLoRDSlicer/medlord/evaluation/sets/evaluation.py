@@ -20,6 +20,7 @@ from ..reference_check import (
     set_warnings,
 )
 from ..segmenters import Segmenter
+from ..wording import counted
 from .distances import Distances, Resampling, mean_of, measure_distances
 from .extractors import FeatureExtractor
 from .features import FeatureSettings, SetFeatures, collect_features
@@ -241,7 +242,7 @@ def _doubles(sets: dict[str, list[SetFile]]) -> list[str]:
     found = []
     shared = {file.sha256 for file in sets["real"]} & {file.sha256 for file in sets["synthetic"]}
     if shared:
-        found.append(f"{len(shared)} files are in both sets: the distances are too small.")
+        found.append(f"{counted(len(shared), 'file')} in both sets: the distances are too small.")
     for name, files in sets.items():
         doubled = len(files) - len({file.sha256 for file in files})
         if doubled:

@@ -13,6 +13,7 @@ from ..image_quality import ImageQuality
 from ..reference import ReferenceDistribution, collect_reference
 from ..segmenters import Segmenter
 from ..volume_measures import VolumeMeasures, measure_volume
+from ..wording import counted
 from .store import SetFile, WorkFolder
 
 
@@ -39,7 +40,7 @@ def measure_set(
     return collect_reference(
         measured,
         name=name,
-        population=f"{len(files)} volumes of this comparison.",
+        population=f"{counted(len(files), 'volume')} of this comparison.",
         segmenter=segmenter.name,
         segmenter_version=segmenter.version,
     )
