@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from .sampling.loop import Preview
     from .sampling.samplers import Sampler
 
-_Made = TypeVar("_Made")
+_Made, _Tile = TypeVar("_Made"), TypeVar("_Tile")
 
 
 @dataclass
@@ -169,7 +168,7 @@ def require_memory(
 def _planned(
     recipe: Recipe, model: str | Path, loaded: ModelBundle | None, options: RunOptions, target: torch.device
 ) -> tuple[MemoryPlan, ModelBundle | None]:
-    """The plan of a run's memory, and the model when it is in memory; frees kept models that stand in its way."""
+    """The plan of a run's memory, and the model when it is in memory; frees kept models where that lets it run."""
     from .bundles.bundle import find_model
     from .bundles.description import read_description
     from .bundles.loaded_models import LoadedModels
@@ -182,11 +181,21 @@ def _planned(
         models.make_room(folder, target)
     description = read_description(folder) if bundle is None else bundle.description
 
-    def plan() -> MemoryPlan:
-        return plan_run(description, recipe, target, loaded=bundle is not None, limit=options.memory_limit)
+    def plan(returnable: int = 0) -> MemoryPlan:
+        return plan_run(
+            description,
+            recipe,
+            target,
+            loaded=bundle is not None,
+            limit=options.memory_limit,
+            returnable=returnable,
+        )
 
     planned = plan()
-    if not planned.fits and models.free_beside(folder, target):
+    others = 0 if planned.fits else models.bytes_beside(folder, target)
+    # A run that would not fit even then must not cost the user the models that are loaded.
+    if others and plan(others).fits:
+        models.free_beside(folder, target)
         planned = plan()
     return planned, bundle
 
@@ -286,32 +295,30 @@ class _Run:
         """Latent -> int16 HU [i, j, k]; in float32, since rounding flips codes."""
         from .memory.planner import IN_SLABS, IN_TILES, halved
         from .memory.slabs import thinner
-        from .networks.slab_decoding import decode_in_slabs
+        from .networks.slab_decoding import decode_in_slabs, decodes_in_slabs
         from .networks.tiling import decode_tiled
 
         started, bundle = time.perf_counter(), self._bundle
         scaled = latent / bundle.description.scale_factor
 
-        def in_tiles(tile: Size) -> torch.Tensor:
-            return decode_tiled(
-                bundle.autoencoder,
-                scaled,
-                tile,
-                progress=self._progress,
-                cancel=self._cancel,
-                warn=self._warn,
-            )
+        size, network = tuple(latent.shape[2:]), bundle.autoencoder
 
-        def in_slabs(slab: Size) -> torch.Tensor:
-            return decode_in_slabs(
-                bundle.autoencoder, scaled, slab, progress=self._progress, cancel=self._cancel
-            )
+        def decode(way: tuple[str, Size]) -> torch.Tensor:
+            how = {"progress": self._progress, "cancel": self._cancel}
+            if way[0] == IN_SLABS:
+                return decode_in_slabs(network, scaled, way[1], **how)
+            return decode_tiled(network, scaled, way[1], warn=self._warn, **how)
 
-        if self._plan.in_slabs:
-            smaller = functools.partial(thinner, size=tuple(latent.shape[2:]))
-            image, self.tiles[IN_SLABS] = in_smaller_tiles(in_slabs, self._plan.decode_tile, smaller)
-        else:
-            image, self.tiles[IN_TILES] = in_smaller_tiles(in_tiles, self._plan.decode_tile, halved)
+        def smaller(way: tuple[str, Size]) -> tuple[str, Size] | None:
+            kind, tile = way
+            if kind == IN_TILES and tile == size and decodes_in_slabs(network):
+                kind = IN_SLABS
+            less = thinner(tile, size) if kind == IN_SLABS else halved(tile)
+            return None if less is None else (kind, less)
+
+        planned = (IN_SLABS if self._plan.in_slabs else IN_TILES, self._plan.decode_tile)
+        image, (kind, tile) = in_smaller_tiles(decode, planned, smaller)
+        self.tiles[kind] = tile
         hu = to_hu(image[0, 0].numpy(), bundle.description.window_hu)
         timings["decode"] = time.perf_counter() - started
         return hu
@@ -338,8 +345,8 @@ def to_hu(image: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
 
 
 def in_smaller_tiles(
-    run: Callable[[Size], _Made], tile: Size, smaller_than: Callable[[Size], Size | None]
-) -> tuple[_Made, Size]:
+    run: Callable[[_Tile], _Made], tile: _Tile, smaller_than: Callable[[_Tile], _Tile | None]
+) -> tuple[_Made, _Tile]:
     """`run(tile)`; when an allocation fails, again with `smaller_than(tile)` until that is None. Also the last tile.
 
     Raises the failure of the smallest tile, and at once what is no lack of memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -65,7 +66,7 @@ def test_a_small_tile_at_the_border_that_takes_more_than_the_largest_is_counted(
 
 def test_slabs_become_ever_thinner_down_to_one_plane():
     slabs = SlabCosts(autoencoder("meta"), (9, 20, 3), "cpu", 0).slabs()
-    assert slabs[0] == (9, 10, 3) and slabs[-1] == (9, 1, 3)
+    assert slabs[0] == (9, 5, 3) and slabs[-1] == (9, 1, 3)
     assert slabs == sorted(set(slabs), reverse=True)
     assert SlabCosts(autoencoder("meta"), (1, 1, 1), "cpu", 0).slabs() == [(1, 1, 1)]
     slab, size, thicknesses = (9, 7, 3), (9, 20, 3), []
@@ -81,10 +82,10 @@ def test_the_thickest_slab_that_fits_is_taken():
     for slab in slabs[1:]:
         assert costs.choose(costs.bytes_of(slab)) == (slab, costs.bytes_of(slab))
     assert costs.choose(costs.bytes_of(slabs[-1]) - 1) is None
-    recorded = (7, 8, 8)
+    recorded = (4, 8, 8)
     assert costs.choose(10**12, recorded) == (recorded, costs.bytes_of(recorded))
-    assert costs.choose(costs.bytes_of(recorded) - 1, recorded)[0][0] < 7, "recorded, and too large here"
-    assert costs.choose(10**12, (7, 4, 8)) == (slabs[0], costs.bytes_of(slabs[0])), "no slab of this volume"
+    assert costs.choose(costs.bytes_of(recorded) - 1, recorded)[0][0] < 4, "recorded, and too large here"
+    assert costs.choose(10**12, (4, 4, 8)) == (slabs[0], costs.bytes_of(slabs[0])), "no slab of this volume"
 
 
 @pytest.mark.parametrize("factor", [4, 8])
@@ -120,6 +121,21 @@ def test_a_recorded_tile_is_kept_where_it_fits():
     assert little.in_slabs and little.decoding <= little.free
 
 
+def test_a_recorded_slab_that_does_not_suit_the_volume_is_passed_over():
+    recipe = plain_recipe(describe(PAPER[8]), "unipc", 25, "float16")
+    for slab in ([4, 4, 4], [10**30, 64, 32]):
+        recorded = replace(recipe, tiling={"decode_in_slabs": slab})
+        plan = plan_run(describe(PAPER[8]), recorded, CUDA, loaded=True, free=10**12)
+        assert not plan.in_slabs and plan.decode_tile == PAPER[8].latent_shape()[2:]
+
+
+def test_where_nothing_fits_the_message_asks_for_what_takes_least():
+    """The smallest tile of the published decoder is mostly halo and takes more than slabs of one plane."""
+    recipe = plain_recipe(describe(PAPER[8]), "unipc", 25, "float16")
+    plan = plan_run(describe(PAPER[8]), recipe, CUDA, loaded=True, free=1)
+    assert plan.in_slabs and plan.decode_tile == (1, 64, 32) and plan.decoding < 10**9
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_tiny_bundle(tmp_path_factory.mktemp("models"))
@@ -140,23 +156,30 @@ def test_a_recorded_way_is_taken_again(model):
     assert np.array_equal(whole.volume.array, again.volume.array)
 
 
-def test_when_an_allocation_fails_the_slabs_become_thinner(model, monkeypatch):
-    """A plan can be wrong: another program may have taken the memory meanwhile."""
+@pytest.mark.parametrize("planned", ["decode", "decode_in_slabs"])
+def test_when_an_allocation_fails_slabs_become_thinner(model, planned, monkeypatch):
+    """A plan can be wrong: another program may have taken the memory meanwhile. One piece goes on in slabs too."""
     import medlord.networks.slab_decoding as slab_decoding
+    import medlord.networks.tiling as tiling
 
     result = synthesize(box_conditions(), model, steps=1, device="cpu", precision="float32")
     size = result.recipe.tiling["decode"]
-    axis, tried, real = size.index(max(size)), [], slab_decoding.decode_in_slabs
+    axis, tried = size.index(max(size)), []
 
-    def short_of_memory(autoencoder, latents, slab, **options):
-        tried.append(slab[axis])
-        if slab[axis] > 1:
+    def short_of_memory(real, autoencoder, latents, tile, **options):
+        tried.append(tile[axis])
+        if tile[axis] > 1:
             raise MemoryError("for the test")
-        return real(autoencoder, latents, slab, **options)
+        return real(autoencoder, latents, tile, **options)
 
-    monkeypatch.setattr(slab_decoding, "decode_in_slabs", short_of_memory)
-    slab = [4 if number == axis else side for number, side in enumerate(size)]
-    tiling = {**result.recipe.tiling, "decode_in_slabs": slab}
-    del tiling["decode"]
-    again = repeat_recipe(replace(result.recipe, tiling=tiling), model=model, device="cpu")
-    assert tried == [4, 2, 1] and again.recipe.tiling["decode_in_slabs"][axis] == 1
+    for module, name in ((slab_decoding, "decode_in_slabs"), (tiling, "decode_tiled")):
+        monkeypatch.setattr(module, name, functools.partial(short_of_memory, getattr(module, name)))
+    recorded = [
+        side // 2 if number == axis and planned != "decode" else side for number, side in enumerate(size)
+    ]
+    changed = replace(
+        result.recipe, tiling={"condition": result.recipe.tiling["condition"], planned: recorded}
+    )
+    again = repeat_recipe(changed, model=model, device="cpu")
+    assert tried[0] == recorded[axis] and tried[-1] == 1 and tried == sorted(set(tried), reverse=True)
+    assert again.recipe.tiling["decode_in_slabs"][axis] == 1 and "decode" not in again.recipe.tiling

@@ -160,13 +160,24 @@ def _choose_decoding(costs: _Costs, free: int, recorded: dict[str, Size]) -> tup
     """
     whole, slabs = costs.latent_layout.size, costs.slabs
     recorded_tile, recorded_slab = recorded.get(IN_TILES), recorded.get(IN_SLABS)
-    if slabs is not None:
-        tiles = [tile for tile in (recorded_tile, None if recorded_slab else whole) if tile is not None]
-        if not any(replace(costs.latent_layout, tile=tile).most(costs.decoding) <= free for tile in tiles):
-            found = slabs.choose(free, recorded_slab)
-            if found is not None:
-                return found[0], True, found[1]
-    tile, needed = choose_tile(costs.latent_layout, costs.decoding, free, recorded_tile)
+    if slabs is None:
+        return _in_tiles(costs, free, recorded_tile)
+    recorded_slab = recorded_slab if recorded_slab and slabs.is_slab(recorded_slab) else None
+    wanted = [tile for tile in (recorded_tile, None if recorded_slab else whole) if tile is not None]
+    if any(replace(costs.latent_layout, tile=tile).most(costs.decoding) <= free for tile in wanted):
+        return _in_tiles(costs, free, recorded_tile)
+    found = slabs.choose(free, recorded_slab)
+    if found is not None:
+        return found[0], True, found[1]
+    in_tiles, thinnest = _in_tiles(costs, free, recorded_tile), slabs.slabs()[-1]
+    # Where nothing fits, what takes least, so that nobody is told to find more memory than it takes.
+    if in_tiles[2] <= max(free, slabs.bytes_of(thinnest)):
+        return in_tiles
+    return thinnest, True, slabs.bytes_of(thinnest)
+
+
+def _in_tiles(costs: _Costs, free: int, recorded: Size | None) -> tuple[Size, bool, int]:
+    tile, needed = choose_tile(costs.latent_layout, costs.decoding, free, recorded)
     return tile, False, needed
 
 

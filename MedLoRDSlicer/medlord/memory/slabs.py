@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ..networks.tiling import Size
 
 
+FEWEST_SLABS = 4
+"""Fewer and thicker ones would take more memory and be no faster."""
+
+
 class SlabCosts:
     """What decoding latents of `size` in slabs takes (`networks.slab_decoding`).
 
@@ -26,24 +30,24 @@ class SlabCosts:
         self.bytes_of: Callable[[Size], int] = functools.cache(self._bytes_of)
 
     def slabs(self) -> list[Size]:
-        """Every way to cut the volume into slabs of about one thickness, from two slabs to those of one plane."""
+        """Every way to cut the volume into slabs of about one thickness, from `FEWEST_SLABS` to those of one plane."""
         planes = self._size[self._axis]
-        thicknesses = sorted(
-            {-(-planes // count) for count in range(2, planes + 1)} or {planes}, reverse=True
-        )
+        counts = range(min(FEWEST_SLABS, planes), planes + 1)
+        thicknesses = sorted({-(-planes // count) for count in counts}, reverse=True)
         return [self._slab(thickness) for thickness in thicknesses]
 
     def choose(self, free: int, wanted: Size | None = None) -> tuple[Size, int] | None:
         """The thickest slab that fits into `free` bytes (`wanted` where that fits) and what it takes; None for none.
 
-        No slab computes a voxel twice, so thin ones cost no work, but have more calls and smaller kernels.
+        Thin ones cost hardly more work, but have more calls and smaller kernels.
         """
         if wanted is not None and self.is_slab(wanted) and self.bytes_of(wanted) <= free:
             return wanted, self.bytes_of(wanted)
         slabs = self.slabs()
         # The bytes fall with the thickness, but for kernels that a library chooses by size.
         first = bisect.bisect_left(slabs, -free, key=lambda slab: -self.bytes_of(slab))
-        slab = next((slab for slab in slabs[first:] if self.bytes_of(slab) <= free), None)
+        ordered = (*slabs[first:], *slabs[:first])
+        slab = next((slab for slab in ordered if self.bytes_of(slab) <= free), None)
         return None if slab is None else (slab, self.bytes_of(slab))
 
     def is_slab(self, tile: Size) -> bool:

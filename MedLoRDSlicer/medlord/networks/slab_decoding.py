@@ -1,10 +1,11 @@
-"""Exact decoding slab by slab: no voxel is computed twice, and only a few planes are in memory at a time.
+"""Exact decoding slab by slab: hardly a voxel is computed twice, and only a few planes are in memory at a time.
 
 A tile carries a halo, computes it and throws it away. Slabs that follow one another along one axis need none: every
 convolution keeps the last planes of what it was given, and goes on from there when the next slab comes. What comes out
 lags a few planes behind what went in, until the last slab flushes it. So the decoder holds, beside the image, as many
-planes at every resolution as a slab is thick and two more per convolution, whatever the length of the volume
-(docs/adr/0009).
+planes at every resolution as a slab is thick and two more per convolution, whatever the length of the volume. Only an
+upsampling computes something again, the border plane of its input: some percent of the work, more for slabs of one or
+two planes (docs/adr/0009).
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def decode_in_slabs(
     """What `tiling.decode_tiled` gives: latents (batch, embedding_dim, i, j, k) -> images float32 on the CPU.
 
     `slab` is in latent voxels: as large as the volume but along its longest axis (see `slab_axis`). One slab at a time
-    is worked on, on the device of `latents`. `progress` gets one event of the phase "decode" per slab, and `cancel` is
-    asked before each.
+    is worked on, on the device of `latents`. `progress` gets events of the phase "decode" that count the planes of the
+    image, and `cancel` is asked at each of them.
 
     Equal to the whole pass to the last bit, but for kernels that a library chooses by size (see `tiling`).
 
@@ -59,20 +60,23 @@ def decode_in_slabs(
     axis = _checked_axis(autoencoder, size, slab)
     indices = autoencoder.codebook.indices(latents)
     decoder = SlabDecoder(autoencoder, axis, slab[axis])
-    starts = range(0, size[axis], slab[axis])
-    clock, image, done = PhaseClock("decode", len(starts), progress), None, 0
-    for number, start in enumerate(starts, start=1):
-        raise_if_cancelled(cancel, f"decode (slab {number} of {clock.total})")
+    factors = autoencoder.downsampling_factors
+    clock, image, done = PhaseClock("decode", size[axis] * factors[axis], progress), None, 0
+    for start in range(0, size[axis], slab[axis]):
         length = min(slab[axis], size[axis] - start)
         given = autoencoder.codebook.embed(indices.narrow(axis + 1, start, length))
+        raise_if_cancelled(cancel, f"decode (plane {done + 1} of {clock.total})")
         for planes in decoder.push(given, last=start + length == size[axis]):
             if image is None:
-                sides = zip(size, autoencoder.downsampling_factors, strict=True)
-                shape = (*planes.shape[:2], *(n * factor for n, factor in sides))
+                shape = (*planes.shape[:2], *(n * by for n, by in zip(size, factors, strict=True)))
                 image = torch.empty(shape, dtype=planes.dtype)
-            image.narrow(axis + 2, done, planes.shape[axis + 2]).copy_(planes)
-            done += planes.shape[axis + 2]
-        clock.report(number)
+            count = planes.shape[axis + 2]
+            image.narrow(axis + 2, done, count).copy_(planes)
+            # Or they would lie on the device while the next ones are computed.
+            del planes
+            done += count
+            clock.report(done)
+            raise_if_cancelled(cancel, f"decode (plane {done} of {clock.total})")
     return image
 
 
@@ -92,17 +96,16 @@ class SlabDecoder:
         """The next planes of quantised latents -> the image planes that they complete, float32, in order."""
         return self._push(planes.to(self._weight.dtype), last, 0)
 
-    def _push(self, planes: torch.Tensor | None, last: bool, number: int) -> Iterator[torch.Tensor]:
+    def _push(self, planes: torch.Tensor, last: bool, number: int) -> Iterator[torch.Tensor]:
         if number < len(self._stages) - 1:
             made = self._stages[number].push(planes, last)
-            slabs = [None] if made is None else made.split(self._thickness, self._dim)
+            slabs = () if made is None else made.split(self._thickness, self._dim)
             for position, slab in enumerate(slabs, start=1):
-                if slab is not None or last:
-                    yield from self._push(slab, last and position == len(slabs), number + 1)
+                yield from self._push(slab, last and position == len(slabs), number + 1)
             return
         # The last convolution in float32 under autocast too: see `VectorQuantizedAutoencoder.decode`.
         with without_autocast(self._weight.device):
-            image = self._stages[number].push(None if planes is None else planes.to(self._weight.dtype), last)
+            image = self._stages[number].push(planes.to(self._weight.dtype), last)
         if image is not None:
             yield image.float()
 
@@ -110,8 +113,8 @@ class SlabDecoder:
 class _Stage(Protocol):
     """One block of the decoder, with the planes that it keeps from one slab to the next."""
 
-    def push(self, planes: torch.Tensor | None, last: bool) -> torch.Tensor | None:
-        """The next planes -> those that can be computed now; None where that is none. After `last` nothing is kept."""
+    def push(self, planes: torch.Tensor, last: bool) -> torch.Tensor | None:
+        """The next planes, at least one -> those that can be computed now; None for none yet, never with `last`."""
 
 
 def _stage(block: nn.Module, axis: int) -> _Stage:
@@ -120,10 +123,10 @@ def _stage(block: nn.Module, axis: int) -> _Stage:
     return _Upsampling(block, axis) if block.conv.transposed else _Convolution(block, axis)
 
 
-def _joined(dim: int, *parts: torch.Tensor | None) -> torch.Tensor | None:
+def _joined(dim: int, *parts: torch.Tensor | None) -> torch.Tensor:
     """The parts one after the other along `dim`; those that are None or empty are passed over."""
     given = [part for part in parts if part is not None and part.shape[dim]]
-    return torch.cat(given, dim) if len(given) > 1 else next(iter(given), None)
+    return torch.cat(given, dim) if len(given) > 1 else given[0]
 
 
 class _Convolution:
@@ -137,12 +140,9 @@ class _Convolution:
         self._kept: torch.Tensor | None = None
         self._started = False
 
-    def push(self, planes: torch.Tensor | None, last: bool) -> torch.Tensor | None:
-        if planes is None and self._kept is None:
-            return None
-        like = planes if planes is not None else self._kept
-        front = None if self._started else self._zeros(like, self._front)
-        back = self._zeros(like, self._reach - self._front) if last else None
+    def push(self, planes: torch.Tensor, last: bool) -> torch.Tensor | None:
+        front = None if self._started else self._zeros(planes, self._front)
+        back = self._zeros(planes, self._reach - self._front) if last else None
         self._started = True
         given = _joined(self._dim, front, self._kept, planes, back)
         ready = given.shape[self._dim] - self._reach
@@ -175,11 +175,9 @@ class _Upsampling:
         self._next = self._cut  # output plane that comes next
         self._count = 0  # input planes so far
 
-    def push(self, planes: torch.Tensor | None, last: bool) -> torch.Tensor | None:
+    def push(self, planes: torch.Tensor, last: bool) -> torch.Tensor | None:
         given = _joined(self._dim, self._kept, planes)
-        if given is None:
-            return None
-        self._count += 0 if planes is None else planes.shape[self._dim]
+        self._count += planes.shape[self._dim]
         # Later input planes reach no output plane before this one.
         end = self._count * self._stride + (self._cut if last else 0)
         if end <= self._next:
@@ -213,14 +211,13 @@ class _Residual:
         self._dim = axis + 2
         self._waiting: torch.Tensor | None = None
 
-    def push(self, planes: torch.Tensor | None, last: bool) -> torch.Tensor | None:
+    def push(self, planes: torch.Tensor, last: bool) -> torch.Tensor | None:
         waiting = _joined(self._dim, self._waiting, planes)
-        self._waiting = None
-        branch = planes
-        for stage in self._branch:
-            branch = stage.push(branch, last)
+        first, second = self._branch
+        branch = first.push(planes, last)
+        branch = None if branch is None else second.push(branch, last)
+        self._waiting = waiting if branch is None else None
         if branch is None:
-            self._waiting = waiting
             return None
         ready = branch.shape[self._dim]
         made = functional.relu(waiting.narrow(self._dim, 0, ready) + branch, inplace=True)

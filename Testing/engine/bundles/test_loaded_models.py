@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ from support.tiny_bundle import write_tiny_bundle
 from medlord.bundles.description import read_description
 from medlord.bundles.loaded_models import LoadedModels
 from medlord.errors import InsufficientMemoryError
+from medlord.memory import planner
 from medlord.memory.free import budget_bytes, held_bytes
 from medlord.synthesis import synthesize
 
@@ -83,12 +85,24 @@ def test_two_models_are_kept_and_the_one_that_was_used_last_stays(folders):
     assert models.clear() == 2 and len(models) == 0
 
 
-def test_other_models_go_when_a_run_needs_their_memory(folders):
+def test_other_models_go_when_a_run_needs_their_memory(folders, monkeypatch):
+    """And stay when the run would not fit without them either."""
     models = LoadedModels()
     models.load(folders[0], CPU)
     with pytest.raises(InsufficientMemoryError):
         run(folders[1], models, memory_limit=1)
-    assert models.places == []
+    assert models.places == [(folders[0], "cpu")]
+    plans = []
+
+    def one_byte_short(plan_run, *arguments, **options):
+        free = 10**9 if not models.places or options["returnable"] else 0
+        plans.append((len(models), free))
+        return plan_run(*arguments, **{**options, "free": free})
+
+    monkeypatch.setattr(planner, "plan_run", functools.partial(one_byte_short, planner.plan_run))
+    run(folders[1], models)
+    assert plans[:3] == [(1, 0), (1, 10**9), (0, 10**9)]
+    assert models.places == [(folders[1], "cpu")]
 
 
 def test_what_would_be_given_back_counts_as_free():

@@ -1,4 +1,4 @@
-"""Decoding slab by slab: the values of the whole pass, no voxel twice, whatever the thickness."""
+"""Decoding slab by slab: the values of the whole pass, whatever the thickness, in few planes at a time."""
 
 from __future__ import annotations
 
@@ -121,15 +121,19 @@ def test_no_more_planes_at_a_time_than_a_slab_is_thick(monkeypatch):
 
 
 @torch.no_grad()
-def test_progress_and_cancel_between_slabs():
+def test_progress_counts_planes_and_cancel_stops_between_them():
     network, latents, events = autoencoder(), torch.randn(1, 2, 4, 4, 4), []
     decode_in_slabs(network, latents, (1, 4, 4), progress=events.append)
-    assert [(event.phase, event.step, event.total) for event in events] == [
-        ("decode", n, 4) for n in (1, 2, 3, 4)
-    ]
+    steps = [event.step for event in events]
+    assert steps == sorted(steps) and steps[-1] == 16 and len(steps) > 4
+    assert {(event.phase, event.total) for event in events} == {("decode", 16)}
+    made = len(events)
     events.clear()
-    with pytest.raises(CancelledError, match=r"decode \(slab 4 of 4\)"):
+    with pytest.raises(CancelledError, match=r"decode \(plane .* of 16\)"):
         decode_in_slabs(network, latents, (1, 4, 4), progress=events.append, cancel=lambda: len(events) == 3)
+    assert len(events) == 3 < made
+    with pytest.raises(CancelledError, match=r"plane 1 of 16"):
+        decode_in_slabs(network, latents, (4, 4, 4), cancel=lambda: True)
 
 
 def test_decoders_that_see_the_whole_volume_are_refused():
