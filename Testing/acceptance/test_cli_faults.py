@@ -93,7 +93,7 @@ FAULTS = {
     "bench action": ("bench", 2, "ACTION"),
     "bench size": ("bench speed --size huge --out out/b", 2, "invalid choice: 'huge'"),
     "bench memory": ("bench speed --memory-limit 8 --out out/b", 2, "no amount of memory"),
-    "bench compare": ("bench compare --first a b --second c --out out/b", 2, "no measurement a"),
+    "bench compare": ("bench compare --first a b --second c d --out out/b", 2, "no measurement a"),
     "folder": (GOOD.replace("out/", "nowhere/"), 2, "does not exist"),
     "folder is file": (GOOD.replace("out/", "mask.nii.gz/"), 2, "does not exist"),
     "out is folder": (GOOD.replace("out/ct.nii.gz", "out.nii"), 2, "is a folder"),

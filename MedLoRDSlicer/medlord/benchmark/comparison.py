@@ -31,6 +31,7 @@ class ComparedMeasure:
     noise_spread      standard deviation over noise seeds of one phantom's number, in the first measurements
     phantoms_worse    share of the phantoms that are worse in the first, averaged over the noises
     no_worse          worse_by <= noise_spread
+    phantoms          how many of them had this number in all measurements
     """
 
     name: str
@@ -40,12 +41,13 @@ class ComparedMeasure:
     noise_spread: float
     phantoms_worse: float
     no_worse: bool
+    phantoms: int
 
 
 def compare_quality(first: Sequence[Path], second: Sequence[Path], folder: Path) -> list[ComparedMeasure]:
     """Compare `benchmark.json` files of the same phantoms and model, and write `FILES` into `folder`.
 
-    The files of each side differ in their noise seed alone; the first side needs two or more. Raises `InputError` when
+    Each side needs two files or more, which differ in their noise seed alone. Raises `InputError` when
     the files do not belong together.
     """
     sides = [[_read(path) for path in paths] for paths in (first, second)]
@@ -86,19 +88,20 @@ def _require_comparable(sides: list[list[dict]]) -> None:
                         f"A {name} measurement has other {words} than the first one; measure both sides with the same "
                         "model, --seeds, --start and --phase."
                     )
+            known = {**side[0]["settings"], **report["settings"]}
             differing = {
-                key for key, value in side[0]["settings"].items() if report["settings"].get(key) != value
-            } - {"second_noise_seed", "repeated", "device", "noise_seed"}
+                key for key in known if report["settings"].get(key) != side[0]["settings"].get(key)
+            } - {"second_noise_seed", "repeated", "device", "model", "noise_seed"}
             if differing:
                 raise InputError(
                     f"The {name} measurements differ in {', '.join(sorted(differing))}; they must differ in "
                     "--noise-seed alone."
                 )
         noises = [report["settings"]["noise_seed"] for report in side]
-        if len(set(noises)) < len(noises) or (name == "first" and len(noises) < 2):
+        if len(set(noises)) < len(noises) or len(noises) < 2:
             raise InputError(
-                f"The {name} measurements have the noise seeds {noises}; give "
-                f"{'two or more, ' if name == 'first' else ''}each with another --noise-seed."
+                f"The {name} measurements have the noise seeds {noises}; give two or more, each with another "
+                "--noise-seed."
             )
 
 
@@ -123,6 +126,7 @@ def _compared(first: list[dict], second: list[dict]) -> Iterable[ComparedMeasure
             spread,
             float(worse.mean()),
             middle - other <= spread,
+            len(phantoms),
         )
 
 
@@ -146,12 +150,14 @@ def _table(content: dict, compared: list[ComparedMeasure]) -> str:
         f"First: {content['first']}. Second: {content['second']}. Medians over the phantoms, averaged over the noises. "
         "Spread: standard deviation of one phantom's number over the noises of the first.",
         "",
-        "| Measure | First (median) | Second (median) | Worse by | Spread between seeds | No worse |",
-        "|---|---|---|---|---|---|",
+        "| Measure | Phantoms | First (median) | Second (median) | Worse by | Spread between seeds | No worse |",
+        "|---|---|---|---|---|---|---|",
     ]
     for measure in compared:
         digits = 4 if measure.name.startswith("Dice") else 1
         numbers = (measure.first, measure.second, measure.worse_by, measure.noise_spread)
         cells = [f"{number:.{digits}f}" for number in numbers]
-        lines.append(f"| {' | '.join([measure.name, *cells, 'yes' if measure.no_worse else 'no'])} |")
+        lines.append(
+            f"| {' | '.join([measure.name, str(measure.phantoms), *cells, 'yes' if measure.no_worse else 'no'])} |"
+        )
     return "\n".join(lines)

@@ -71,7 +71,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     files(
         "--second", type=Path, nargs="+", required=True, metavar="FILE",
-        help="what to compare with: one or more that differ in --noise-seed alone",
+        help="what to compare with: two or more as well",
     )  # fmt: skip
 
 

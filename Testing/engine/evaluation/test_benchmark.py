@@ -111,7 +111,7 @@ def test_two_samplers_are_judged_by_the_spread_between_seeds(tmp_path):
     assert hu.worse_by == pytest.approx(19.5 - 5) and hu.noise_spread == pytest.approx(1 / np.sqrt(2))
     assert not hu.no_worse
     table = (tmp_path / "out" / "comparison.md").read_text()
-    assert "| Dice lung | 0.9300 | 0.9400 | 0.0100 | 0.0141 | yes |" in table
+    assert "| Dice lung | 3 | 0.9300 | 0.9400 | 0.0100 | 0.0141 | yes |" in table
     assert "unipc 25, noise 1, 2" in table and "ddpm 300, noise 1, 2" in table
 
 
@@ -125,10 +125,13 @@ def test_measurements_that_do_not_belong_together_are_refused(tmp_path):
     report_of(longer, [0.9, 0.9], [-800.0, -800.0], noise_seed=2, steps=50)
     (tmp_path / "out").mkdir()
     for files, said in (
-        (([first, other], [second]), "A second measurement has other phantoms"),
+        (([first, other], [second, other]), "A second measurement has other phantoms"),
         (([first, first], [other]), r"first measurements have the noise seeds \[1, 1\]; give two or more"),
-        (([first], [other]), r"first measurements have the noise seeds \[1\]"),
-        (([first, other], [other, other]), r"second measurements have the noise seeds \[2, 2\]; give each"),
+        (([first, other], [other]), r"second measurements have the noise seeds \[2\]"),
+        (
+            ([first, other], [other, other]),
+            r"second measurements have the noise seeds \[2, 2\]; give two or more",
+        ),
         (([first, longer], [other]), "first measurements differ in steps"),
         (([first, tmp_path / "none.json"], [other]), "no measurement"),
     ):
