@@ -105,11 +105,13 @@ class Assembled:
         return [s.name for s, match in self.matches.items() if match is None or match.structure not in used]
 
 
-def read_segmentation(path: str | Path, labels: Mapping[int, str] | None = None) -> Segmentation:
+def read_segmentation(
+    path: str | Path, labels: Mapping[int, str | tuple[str, ...]] | None = None
+) -> Segmentation:
     """Read a labelmap (NIfTI, NRRD) or a Slicer segmentation (.seg.nrrd).
 
-    `labels` maps label values to names and wins over names in the file. Raises `InputError` when the file is
-    missing, unreadable, holds no whole numbers, or when there are no names for its values.
+    `labels` maps label values to names, to several where structures overlap, and wins over names in the file. Raises
+    `InputError` when the file is missing, unreadable, holds no whole numbers, or has no names for its values.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,7 +122,11 @@ def read_segmentation(path: str | Path, labels: Mapping[int, str] | None = None)
     grid.validate(path.name)
     layers = whole_numbers(layers, path.name)
     if labels is not None:
-        segments = [Segment(name, value) for value, name in labels.items()]
+        segments = [
+            Segment(name, value)
+            for value, names in labels.items()
+            for name in ((names,) if isinstance(names, str) else names)
+        ]
         if len(layers) > 1:
             raise InputError(
                 f"{path.name} has {len(layers)} layers: leave --labels away, values alone do not tell."
@@ -130,20 +136,24 @@ def read_segmentation(path: str | Path, labels: Mapping[int, str] | None = None)
     return Segmentation(grid, layers, segments)
 
 
-def read_labels(path: str | Path) -> dict[int, str]:
-    """Read names of label values from JSON ({"1": "lung"} or {"lung": 1}) or CSV (two columns: value, name)."""
+def read_labels(path: str | Path) -> dict[int, str | tuple[str, ...]]:
+    """Read names of label values from JSON ({"1": "lung"} or {"lung": 1}) or CSV (two columns: value, name).
+
+    In JSON a structure may have several values, and then a value several structures: {"body": [1, 2], "lung": [2]},
+    as `labelmap_files.write_labelmap` writes them. Raises `InputError` for a file that is no such table.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no label table {path.name} in {path.parent}; check the path.")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        pairs = _json_pairs(text) if path.suffix.lower() == ".json" else _csv_pairs(text)
+        pairs, may_share = _json_pairs(text) if path.suffix.lower() == ".json" else (_csv_pairs(text), False)
     except (ValueError, csv.Error) as error:
         raise InputError(
             f"{path.name} is no table of label values and names ({error}); see --help."
         ) from error
     values = [value for value, _ in pairs]
-    doubled = {value for value in values if values.count(value) > 1}
+    doubled = set() if may_share else {value for value in values if values.count(value) > 1}
     if not pairs or doubled or min(values) < 1:
         what = (
             f"the values {sorted(doubled)} twice"
@@ -153,7 +163,10 @@ def read_labels(path: str | Path) -> dict[int, str]:
             else "a value below 1"
         )
         raise InputError(f"{path.name} has {what}; every label value from 1 on needs one name.")
-    return dict(pairs)
+    names: dict[int, tuple[str, ...]] = {}
+    for value, name in pairs:
+        names[value] = (*names.get(value, ()), name)
+    return {value: shared if len(shared) > 1 else shared[0] for value, shared in names.items()}
 
 
 def write_segmentation(path: str | Path, grid: Grid, masks: Mapping[str, np.ndarray]) -> Path:
@@ -300,11 +313,21 @@ def _segment_from_keys(number: int, keys: Mapping[str, str], layer_count: int) -
     )
 
 
-def _json_pairs(text: str) -> list[tuple[int, str]]:
+def _json_pairs(text: str) -> tuple[list[tuple[int, str]], bool]:
+    """(pairs of value and name, whether a value may have several names: there are lists of values)."""
     content = json.loads(text, object_pairs_hook=list)
     if not isinstance(content, list) or not all(isinstance(pair, tuple) for pair in content):
         raise ValueError("a JSON object is needed")
-    return [_pair(key, value) for key, value in content]
+    lists = [
+        isinstance(value, list) and not any(isinstance(v, (list, tuple)) for v in value)
+        for _, value in content
+    ]
+    pairs = [
+        _pair(key, value)
+        for (key, values), is_list in zip(content, lists)
+        for value in (values if is_list else [values])
+    ]
+    return pairs, any(lists)
 
 
 def _csv_pairs(text: str) -> list[tuple[int, str]]:

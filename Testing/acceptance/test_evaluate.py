@@ -10,7 +10,7 @@ import torch
 
 from medlord.cli import main
 from medlord.evaluation.sets.extractors import _resnet50
-from medlord.segmentation_files import read_segmentation
+from medlord.segmentation_files import read_labels, read_segmentation
 from medlord.volume_files import save_volume
 from medlord.volumes import Grid, Volume
 
@@ -167,5 +167,30 @@ def test_a_ct_is_segmented(folder, tmp_path, capsys):
     assert body.sum() == pytest.approx(30 * 24 * 30, rel=0.05)
     assert main(["segment", "--ct", ct, "--out", str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert main(["segment", "--ct", ct, "--out", str(tmp_path / "found.nii.gz")]) == 2
-    assert "use .seg.nrrd" in capsys.readouterr().err
+    for words, reason in (
+        (["--out", str(tmp_path / "found.nrrd")], "use .seg.nrrd, or .nii.gz for a labelmap"),
+        (
+            ["--out", str(tmp_path / "b.seg.nrrd"), "--labels-out", "b.json"],
+            "--labels-out has no effect on .seg",
+        ),
+        (["--out", str(tmp_path / "b.nii.gz"), "--labels-out", str(tmp_path / "b.csv")], "use .json"),
+    ):
+        assert main(["segment", "--ct", ct, *words]) == 2
+        assert reason in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_segmentation_as_nifti_holds_all_structures_whole(folder, tmp_path, capsys):
+    ct, out, drawn = str(folder / "real" / "0.nrrd"), str(tmp_path / "a.nii.gz"), str(tmp_path / "a.seg.nrrd")
+    assert main(["segment", "--ct", ct, "--out", drawn]) == 0
+    assert main(["segment", "--ct", ct, "--out", out]) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [drawn, out, str(tmp_path / "a.json")]
+    assert "read both with --labelmap a.nii.gz --labels a.json" in said.err
+    again = read_segmentation(out, read_labels(tmp_path / "a.json")).conditions(["body", "lung"]).conditions
+    for name, mask in read_segmentation(drawn).conditions(["body", "lung"]).conditions.masks.items():
+        assert mask.any() and np.array_equal(again[name], mask)
+    assert (again["body"] & again["lung"]).sum() == again["lung"].sum()
+    words = ["--out", str(tmp_path / "b.nii.gz"), "--labels-out", str(tmp_path / "a.json")]
+    assert main(["segment", "--ct", ct, *words]) == 2
+    assert "a.json exists already" in capsys.readouterr().err and not (tmp_path / "b.nii.gz").exists()
