@@ -43,7 +43,7 @@ class SynthesisParameters:
     region: slicer.vtkMRMLMarkupsROINode
     model: str = BUNDLED_MODEL
     attributes: str = ""
-    sampler: str = "unipc"
+    sampler: str = "sde-dpm-solver++"
     steps: Annotated[int, WithinRange(1, MOST_STEPS)] = 25
     seed: str = "0"
     samples: Annotated[int, WithinRange(1, MOST_SAMPLES)] = 1

@@ -33,7 +33,7 @@ def synthesize(
     model: str | Path = BUNDLED_MODEL,
     *,
     seed: int = 0,
-    sampler: str = "unipc",
+    sampler: str = "sde-dpm-solver++",
     steps: int | None = None,
     control_scale: float = 1.0,
     attributes: Mapping[str, str] | None = None,
@@ -278,13 +278,17 @@ def _compute(device: str, precision: str) -> dict[str, str]:
 
 def _wanted_conditions(conditions: Conditions, description: ModelDescription) -> tuple[Conditions, list[str]]:
     """The model's conditions out of what the user gave, and what to tell about the rest."""
-    from .vocabulary import assemble
+    from .unused_names import why_unused
+    from .vocabulary import load_vocabulary
 
-    wanted, unused, missing = assemble(conditions, description.conditions)
+    vocabulary = load_vocabulary()
+    wanted, names, missing = vocabulary.assemble(conditions, description.conditions)
     wanted.require_content()
-    warnings = []
-    if unused:
-        warnings.append(f"Not used by the model: {', '.join(unused)}.")
+    found = [vocabulary.match(name=name, wanted=description.conditions) for name in names]
+    unused = [(name, match and match.structure) for name, match in zip(names, found)]
+    warnings = why_unused(
+        unused, vocabulary.plan(conditions.names, description.conditions), description.conditions
+    )
     if missing:
         warnings.append(f"Note: not given, so left to the model: {', '.join(missing)}.")
     return _with_nodules_in_lung(wanted), warnings

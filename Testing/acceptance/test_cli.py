@@ -12,15 +12,16 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.engine_clients import box_conditions
 from support.tiny_bundle import write_tiny_bundle
 from support.wide_range_bundle import write_wide_range_bundle
 
 import medlord
+from medlord import phantom
 from medlord.cli import VERBS, main
 from medlord.recipe import load_recipe
 from medlord.resources import BUNDLED_MODEL
@@ -98,7 +99,7 @@ def test_a_segmentation_becomes_a_ct_in_its_place(synthetic, model):
     assert np.allclose(volume.grid.center_ras_mm, middle[:3], atol=0.01)
     recipe = load_recipe(synthetic)
     assert recipe == load_recipe(synthetic.parent / "r.json")
-    assert (recipe.seed, recipe.steps, recipe.sampler) == (5, 3, "unipc")
+    assert (recipe.seed, recipe.steps, recipe.sampler) == (5, 3, "sde-dpm-solver++")
     assert set(recipe.conditions) == {"body", "lung"} and recipe.attributes == {"contrast_phase": "native"}
 
 
@@ -110,8 +111,8 @@ def test_what_is_said_on_the_way(capsys, tmp_path, model, segmentation):
     assert said.out == f"{out}\n"
     expected = (
         "'lung' is made of lung_left, lung_right.",
-        "Not used",
-        "spleen",
+        "Not used, since the model takes no such structure: spleen.",
+        "Contrast phase arterial.",
         "Denoising 2/2",
         "Decoding",
         "Seed 0",
@@ -160,8 +161,11 @@ def test_masks_in_files_of_their_own(capsys, tmp_path, model):
         save_volume(Volume(masks()[name], GRID), tmp_path / f"{name}.nii.gz")
     words = ["--condition", f"BODY={tmp_path / 'body.nii.gz'}"]
     words += ["--condition", f"Left lung={tmp_path / 'lung_left.nii.gz'}"]
+    words += ["--condition", f"arota={tmp_path / 'lung_left.nii.gz'}"]
     assert run("synthesize", *words, "--model", model, "--steps", 2, "--out", tmp_path / "ct.nii.gz") == 0
     said = capsys.readouterr().err
+    assert "Contrast phase native (default; --attribute contrast_phase=arterial or venous)." in said
+    assert "Not used, since no structure of that name is known: 'arota' (nearest: aorta" in said
     assert "'body' is made of BODY." in said and "'lung' was put together without lung_right." in said
     assert set(load_recipe(tmp_path / "ct.nii.gz").conditions) == {"body", "lung"}
 
@@ -343,8 +347,8 @@ def test_the_readmes_import_is_understood_and_asks_for_its_files(capsys, reposit
 
 
 def test_the_readmes_python_runs_as_written(tmp_path, repository, monkeypatch):
-    """All but the engine process, which other tests start; tiny models stand in for bundled and imported one."""
-    text = (repository / "README.md").read_text(encoding="utf-8").partition("**In plain Python:**")[2]
+    """All but the engine process, which other tests start; tiny models stand in, and the phantom has larger voxels."""
+    text = (repository / "README.md").read_text(encoding="utf-8").partition("**In plain Python,**")[2]
     blocks = re.findall(r"(?:^ {4}.*\n|^\n)+", text.partition("\n## ")[0], re.MULTILINE)
     blocks = [
         block for block in map(textwrap.dedent, blocks) if block.strip() and "EngineClient" not in block
@@ -355,13 +359,13 @@ def test_the_readmes_python_runs_as_written(tmp_path, repository, monkeypatch):
     shutil.copy(repository / "Resources" / "vocabulary.json", tmp_path / "resources")
     monkeypatch.setenv("MEDLORD_RESOURCES", str(tmp_path / "resources"))
     monkeypatch.chdir(tmp_path)
-    given = box_conditions()
-    for name, mask in given.masks.items():
-        save_volume(Volume(mask, given.grid), f"{name}.nii.gz")
+    coarse = Grid.centered((32, 32, 16), (11.2, 11.2, 20.0))
+    monkeypatch.setattr(phantom, "make_phantom", partial(phantom.make_phantom, grid=coarse))
     names: dict = {}
     for block in blocks:
         exec(block, names)
     assert np.array_equal(names["again"].volume.array, load_volume("ct.nii.gz").array)
+    assert names["result"].recipe.attributes == {"contrast_phase": "arterial"}
     assert names["steered"].recipe.model == "my-ct" and names["free"].recipe.conditions == {}
 
 

@@ -98,10 +98,10 @@ def test_quality_sets_the_steps(open_panel):
     box, steps = opened.ui.presetComboBox, opened.ui.stepsSpinBox
     box.currentIndex = box.findData("ddpm")
     assert (steps.value, steps.enabled) == (300, False)
-    box.currentIndex = box.findData("unipc")
+    box.currentIndex = box.findData("sde-dpm-solver++")
     assert (steps.value, steps.enabled) == (25, True)
     options = opened.panel.generate.options()
-    assert (options["sampler"], options["steps"]) == ("unipc", 25)
+    assert (options["sampler"], options["steps"]) == ("sde-dpm-solver++", 25)
 
 
 def test_what_is_shown_of_the_contrast_is_what_a_run_gets(open_panel):

@@ -193,9 +193,9 @@ class GeneratePanel:
 def _samplers() -> dict[str, str]:
     """Samplers by name, with a title; the two presets first."""
     return {
-        "unipc": _("Fast (UniPC)"),
+        "sde-dpm-solver++": _("Fast (SDE-DPM-Solver++)"),
         REFERENCE_SAMPLER: _("Reference (DDPM, all steps)"),
-        "sde-dpm-solver++": _("Fast with noise (SDE-DPM-Solver++)"),
+        "unipc": _("UniPC"),
         "dpm-solver++": _("DPM-Solver++"),
         "ddim": _("DDIM"),
     }

@@ -40,7 +40,7 @@ class QualitySettings:
     seeds: int = 16
     start: int = FIRST_HELD_OUT_SEED + 100
     phase: str = "arterial"
-    sampler: str = "unipc"
+    sampler: str = "sde-dpm-solver++"
     steps: int | None = None
     noise_seed: int = 1
     second_noise_seed: int = 2

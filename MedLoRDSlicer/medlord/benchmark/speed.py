@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FILES = ("speed.json", "speed.md")
 ENGINE_REFERENCE = "ddpm-300 float32"
 PREVIEW_EVERY = 5
-FAST, REFERENCE = ("unipc", 25), ("ddpm", 300)
+UNIPC, REFERENCE = ("unipc", 25), ("ddpm", 300)
 
 
 @dataclass(frozen=True)
@@ -135,18 +135,20 @@ def measure_configuration(
 
 
 def _whole_runs(subject: Subject, parts: dict) -> dict[str, dict]:
-    """Whole syntheses: the baseline's 300 steps, the engine's 300 steps and its fast chain.
+    """Whole syntheses: the baseline's 300 steps, the engine's 300 steps and its short chains.
 
     What would take too long has the sum of its `parts`; what does not fit into memory has "failed".
     """
     from ..devices import choose_precision
+    from ..sampling import FAST
 
     automatic = choose_precision("auto", subject.device)
     wanted = {
         BASELINE: (BASELINE, *REFERENCE),
         ENGINE_REFERENCE: ("float32", *REFERENCE),
-        "unipc-25 float32": ("float32", *FAST),
-        f"unipc-25 {automatic}": (automatic, *FAST),
+        "unipc-25 float32": ("float32", *UNIPC),
+        f"unipc-25 {automatic}": (automatic, *UNIPC),
+        "fast preset float32": ("float32", *FAST),
     }
     runs = {}
     for name, (variant, sampler, steps) in wanted.items():
@@ -219,7 +221,7 @@ def _engine_run(subject: Subject, sampler: str, steps: int, precision: str) -> d
 
 def _preview_shares(preview: dict[str, float], runs: dict[str, dict]) -> dict[str, float]:
     """Share of the fastest run that its previews take, one every five steps, with and without the fit."""
-    count = (FAST[1] - 1) // PREVIEW_EVERY
+    count = (UNIPC[1] - 1) // PREVIEW_EVERY
     seconds = [run["seconds"] for name, run in runs.items() if name.startswith("unipc") and "seconds" in run]
     if not seconds:
         return {**preview, "per_run": count}

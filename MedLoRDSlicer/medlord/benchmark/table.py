@@ -95,7 +95,7 @@ def _run_rows(measured: dict) -> Iterable[str]:
         faster = f"{run['ratio']:.3f} ({1 / run['ratio']:.1f} times faster)" if "ratio" in run else "–"
         yield _row("Whole synthesis", name, value, faster)
     for name, run in runs.items():
-        if name.startswith("unipc") and "ratio_to_ddpm" in run:
+        if name.startswith(("unipc", "fast")) and "ratio_to_ddpm" in run:
             faster = f"{1 / run['ratio_to_ddpm']:.1f} times faster"
             yield _row("Whole synthesis, to the engine's own ddpm-300 float32", name, faster, "–")
     for name, run in runs.items():

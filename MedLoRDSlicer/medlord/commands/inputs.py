@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..conditions import Conditions
     from .console import Console
 
-SAMPLER_HELP = "unipc (default), ddpm, ddim, dpm-solver++ or sde-dpm-solver++"
+SAMPLER_HELP = "sde-dpm-solver++ (default), unipc, dpm-solver++, ddim or ddpm"
 """Written out, since reading the registry loads numpy; a test compares."""
 
 
@@ -35,7 +35,8 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     masks.add_argument(
         "--labels", type=Path, metavar="FILE",
-        help='names of the label values: JSON {"1": "lung", ...} or CSV with the columns value, name',
+        help='names of the label values: JSON {"1": "lung", ...}, or {"body": [1, 2], "lung": [2]} where structures '
+        "overlap, or CSV with the columns value, name",
     )  # fmt: skip
     masks.add_argument(
         "--condition", type=name_and_value, action="append", metavar="NAME=FILE",
@@ -57,15 +58,22 @@ def check_mask_arguments(arguments: argparse.Namespace, needed: bool = True) -> 
         raise InputError(f"--condition {doubled[0]}=... was given twice; give one file per structure.")
 
 
-def read_masks(arguments: argparse.Namespace, wanted: Sequence[str], console: Console) -> Conditions:
-    """The masks that serve one of the `wanted` conditions; tells what was not used and what is incomplete."""
+def read_masks(
+    arguments: argparse.Namespace, wanted: Sequence[str], console: Console, taker: str = "the model"
+) -> Conditions:
+    """The masks that serve one of the `wanted` conditions of `taker`; tells what is incomplete or not used, and why."""
+    from ..unused_names import shortened, why_unused
+
     if arguments.labelmap:
         from ..segmentation_files import read_labels, read_segmentation
 
         labels = read_labels(arguments.labels) if arguments.labels else None
         segmentation = read_segmentation(arguments.labelmap, labels)
         assembled = segmentation.conditions(wanted)
-        conditions, unused, plan = assembled.conditions, assembled.unused, assembled.plan
+        conditions, plan = assembled.conditions, assembled.plan
+        used = {structure for sources in plan.sources.values() for structure in sources}
+        named = [(segment.name, match and match.structure) for segment, match in assembled.matches.items()]
+        unused = [(name, structure) for name, structure in named if structure not in used]
         unnamed = segmentation.unnamed_values()
         if unnamed:
             console.note(f"Label values without a name, not used: {shortened(unnamed)}.")
@@ -74,22 +82,17 @@ def read_masks(arguments: argparse.Namespace, wanted: Sequence[str], console: Co
         from ..vocabulary import load_vocabulary
 
         given = Conditions.load(dict(arguments.condition))
-        plan = load_vocabulary().plan(given.names, wanted)
-        conditions, unused, _ = load_vocabulary().assemble(given, wanted)
+        vocabulary = load_vocabulary()
+        plan = vocabulary.plan(given.names, wanted)
+        conditions, names, _ = vocabulary.assemble(given, wanted)
+        found = [vocabulary.match(name=name, wanted=wanted) for name in names]
+        unused = [(name, match and match.structure) for name, match in zip(names, found)]
     conditions.require_content()
     for condition, sources in plan.sources.items():
         if sources != (condition,):
             console.note(f"'{condition}' is made of {shortened(sources)}.")
     for condition, absent in plan.incomplete.items():
         console.note(f"'{condition}' was put together without {shortened(absent)}.")
-    if unused:
-        console.note(
-            f"Not used, because no such condition is wanted or the name is unknown: {shortened(unused)}."
-        )
+    for sentence in why_unused(unused, plan, wanted, taker):
+        console.note(sentence)
     return conditions
-
-
-def shortened(items: Sequence[object], limit: int = 8) -> str:
-    """The first items in words, and how many more there are."""
-    text = ", ".join(str(item) for item in items[:limit])
-    return f"{text} and {len(items) - limit} more" if len(items) > limit else text

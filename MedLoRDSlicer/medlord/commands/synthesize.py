@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from .inputs import SAMPLER_HELP, add_mask_arguments, check_mask_arguments, name
 from .outputs import all_or_nothing, check_outputs, siblings
 
 if TYPE_CHECKING:
+    from ..bundles.description import ModelDescription
     from ..synthesis import Result
     from .console import Console
 
@@ -21,7 +23,7 @@ SUMMARY = "synthesize a CT from a segmentation, or repeat a recipe"
 _CHOICES = {
     "seed": 0,
     "steps": None,
-    "sampler": "unipc",
+    "sampler": "sde-dpm-solver++",
     "control_scale": 1.0,
     "count": 1,
     "precision": "auto",
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--control-scale", type=float, metavar="X", help="how strongly masks steer, 0 to 2 (1)")
     run.add_argument(
         "--attribute", type=name_and_value, action="append", metavar="NAME=VALUE",
-        help="choice for the whole volume, for example contrast_phase=arterial",
+        help="choice for the whole volume, for example contrast_phase=arterial (the first one that the model has)",
     )  # fmt: skip
     run.add_argument(
         "--reference", type=Path, metavar="FILE", help="CT that the masks belong to; places the grid"
@@ -150,6 +152,8 @@ def _synthesize(
         require_ct(reference, f"The reference {arguments.reference.name}")
     conditions = read_masks(arguments, description.conditions, console) if follows else None
     choose_device(arguments.device)
+    if follows:
+        _say_attributes(attributes, description, console)
     center = tuple(arguments.center) if arguments.center else None
     models = LoadedModels()
     for number, path in enumerate(volumes):
@@ -164,11 +168,25 @@ def _synthesize(
         _write(result, path, recipes[number] if recipes else None, console, warn=number == 0)
 
 
+def _say_attributes(chosen: Mapping[str, str], description: ModelDescription, console: Console) -> None:
+    """Which value of each attribute the volume gets; for a default also how to get another."""
+    for name, value in {**description.default_attributes, **chosen}.items():
+        others = " or ".join(other for other in description.attributes[name] if other != value)
+        hint = f"; --attribute {name}={others}" if others else ""
+        console.note(f"{_in_words(name)} {value}" + ("." if name in chosen else f" (default{hint})."))
+
+
+def _in_words(attribute: str) -> str:
+    return attribute.replace("_", " ").capitalize()
+
+
 def _repeat(arguments: argparse.Namespace, volume: Path, recipes: list[Path], console: Console) -> None:
     from ..recipe import load_recipe
     from ..synthesis import repeat_recipe
 
     recipe = load_recipe(arguments.recipe)
+    for name, value in recipe.attributes.items():
+        console.note(f"{_in_words(name)} {value} (from the recipe).")
     with console.interruptible():
         result = repeat_recipe(
             recipe, model=arguments.model, device=arguments.device, memory_limit=arguments.memory_limit,

@@ -14,8 +14,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     sampler.name: sampler for sampler in (DDPM, DDIM, UniPC, DPMSolverPlusPlus, SDEDPMSolverPlusPlus)
 }
 
-FAST: tuple[str, int | None] = ("unipc", 25)
-"""(sampler, steps) for everyday use."""
+FAST: tuple[str, int | None] = ("sde-dpm-solver++", 25)
+"""(sampler, steps) for everyday use; why not UniPC: docs/adr/0010."""
 
 REFERENCE: tuple[str, int | None] = ("ddpm", None)
 """(sampler, steps) to compare with: all training steps, which is what None stands for."""

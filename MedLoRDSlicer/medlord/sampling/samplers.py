@@ -196,7 +196,7 @@ class DDPM(Sampler):
             raise InputError(
                 f"The sampler ddpm was asked for {self.steps} of {total} steps; each of its steps takes away "
                 "the noise of one training step only, so a shorter chain ends over-noised: use ddpm with "
-                f"{total} steps (its default), or for a short chain unipc with 25 or ddim with 50 steps."
+                f"{total} steps (its default), or for a short chain sde-dpm-solver++ or unipc with 25 steps."
             )
 
     def needs_noise(self, index: int) -> bool:

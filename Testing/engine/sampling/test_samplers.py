@@ -203,7 +203,7 @@ def test_noise_that_is_needed_must_be_given():
 
 def test_presets_are_what_the_documentation_says():
     fast, reference = make_sampler(FAST[0], COSINE, FAST[1]), make_sampler(REFERENCE[0], COSINE, REFERENCE[1])
-    assert (fast.name, fast.steps) == ("unipc", 25)
+    assert (fast.name, fast.steps) == ("sde-dpm-solver++", 25)
     assert (reference.name, reference.steps) == ("ddpm", 300)
     assert make_sampler("unipc", NoiseSchedule(10)).steps == 10
 
