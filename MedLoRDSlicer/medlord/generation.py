@@ -178,7 +178,7 @@ def _planned(
     folder = find_model(model) if loaded is None else loaded.folder
     bundle = loaded or models.get(folder, target)
     if bundle is None:
-        models.make_room(folder, target)
+        models.forget(folder, target)
     description = read_description(folder) if bundle is None else bundle.description
 
     def plan(returnable: int = 0) -> MemoryPlan:

@@ -27,14 +27,19 @@ def write_labelmap(
     """Write masks [i, j, k] as a labelmap (NIfTI) and its table of values (JSON) that `read_labels` reads.
 
     Nothing is lost where masks overlap, see `combine_masks`. Returns the table: structure -> its values, none for an
-    empty mask. Raises `InputError` when a folder cannot be written, `EngineError` when the disk is full; the large file
-    is written first, so a full disk leaves older files of both names as they were.
+    empty mask. Raises `InputError` when a folder cannot be written, `EngineError` when the disk is full; older files of
+    both names stay as they were then.
     """
     labelmap, table = combine_masks(Conditions(grid, dict(masks)))
     lines = [f"  {json.dumps(name, ensure_ascii=False)}: {values}" for name, values in table.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    save_volume(Volume(labelmap, grid), path)
-    write_atomically(Path(labels_path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def write_both(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+        # Within the other's writing, so that both names change together: only a renaming is left to do.
+        save_volume(Volume(labelmap, grid), path)
+
+    write_atomically(Path(labels_path), write_both)
     return table
 
 

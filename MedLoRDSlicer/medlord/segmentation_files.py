@@ -158,6 +158,8 @@ def read_labels(path: str | Path) -> dict[int, str | tuple[str, ...]]:
         what = (
             f"the values {sorted(doubled)} twice"
             if doubled
+            else "no value (of structures that were not found)"
+            if may_share
             else "no value"
             if not pairs
             else "a value below 1"

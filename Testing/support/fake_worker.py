@@ -196,7 +196,7 @@ class FakeWorker:
         recipe = Recipe(
             model=Path(arguments["model"]).name, model_version="1", weights_sha256={"models/a": "0"},
             conditions=pack_conditions(conditions), attributes=arguments.get("attributes") or {},
-            seed=arguments.get("seed", 0), sampler=arguments.get("sampler", "unipc"), steps=STEPS,
+            seed=arguments.get("seed", 0), sampler=arguments.get("sampler", "sde-dpm-solver++"), steps=STEPS,
             control_scale=float(arguments.get("control_scale", 1.0)), guidance=1.0,
             grid=conditions.grid.to_dict(), precision="float32",
         )  # fmt: skip

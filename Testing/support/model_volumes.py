@@ -52,7 +52,18 @@ def synthesize_volumes(folder: Path, count: int) -> Path:
                     f"contrast_phase={phase}",
                 ]
                 _run(
-                    "synthesize", *masks, "--seed", number, "--steps", steps, "--device", "cpu", "--out", out
+                    "synthesize",
+                    *masks,
+                    "--seed",
+                    number,
+                    "--sampler",
+                    "unipc",
+                    "--steps",
+                    steps,
+                    "--device",
+                    "cpu",
+                    "--out",
+                    out,
                 )
     return folder
 

@@ -88,6 +88,11 @@ def _require_comparable(sides: list[list[dict]]) -> None:
                         f"A {name} measurement has other {words} than the first one; measure both sides with the same "
                         "model, --seeds, --start and --phase."
                     )
+            if report["settings"].get("phase") != reference["settings"].get("phase"):
+                raise InputError(
+                    f"A {name} measurement is of another contrast phase than the first one; measure both sides with "
+                    "the same --phase."
+                )
             known = {**side[0]["settings"], **report["settings"]}
             differing = {
                 key for key in known if report["settings"].get(key) != side[0]["settings"].get(key)

@@ -57,10 +57,14 @@ class LoadedModels:
 
     def make_room(self, folder: Path, device: torch.device) -> None:
         """Free what the loading of this model will replace: itself with other files, the oldest of too many."""
-        self._kept.pop(_Place(str(folder), str(device)), None)
+        self.forget(folder, device)
         while len(self._kept) >= _KEPT_MODELS:
             self._kept.popitem(last=False)
         release_memory()
+
+    def forget(self, folder: Path, device: torch.device) -> None:
+        """Free this model, whose files were replaced."""
+        self._kept.pop(_Place(str(folder), str(device)), None)
 
     def load(self, folder: Path, device: torch.device) -> ModelBundle:
         """Load the model of the bundle `folder` and keep it; raises what `load_bundle` raises."""

@@ -149,7 +149,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-going-back", action="store_true", help="a confirmed case stays as it is")
     parser.add_argument(
         "--reader", action="append", default=[], metavar="NAME",
-        help="a reader's name, once per reader: no other name is taken then, so none can be mistyped (any name)",
+        help="a reader's name, once per reader; final, every reader can see it, and no other is taken then (any name)",
     )  # fmt: skip
 
 
@@ -260,14 +260,14 @@ def _answer(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _say_who_is_new(store: ReaderAnswers, arguments: argparse.Namespace, console: Console) -> None:
-    """In a study that names no readers, a mistyped name begins it anew: say who has begun already."""
+    """In a study that names no readers, a mistyped name begins it anew: say that others have begun, but not who."""
     from ..review.answers import readers_of
 
     if store.study.readers or not store.is_new:
         return
     others = [name for name in readers_of(store.study, arguments.answers) if name != store.reader]
     if others:
-        console.note(f"{store.reader} is new in this study; those who have begun: {', '.join(others)}.")
+        console.note(f"{store.reader} is new in this study; {len(others)} under other names have begun.")
 
 
 def _batch_entry(line: str, number: int) -> dict:

@@ -47,4 +47,6 @@ def three_digits(*numbers: float) -> int:
 
 def in_ml(ml: float) -> str:
     """A volume in ml: whole ml from 10 on, two digits below, so that a few voxels are not "0 ml"."""
+    if 0 < ml < 0.01:
+        return "less than 0.01 ml"
     return f"{ml:.0f} ml" if ml >= 10 else f"{ml:.2g} ml"

@@ -190,8 +190,8 @@ def _check_fits(key: Key, study: Study, path: Path) -> None:
         )
     if key.description_sha256 not in (None, description_sha256(study.content)):
         raise InputError(
-            f"study.json was changed after the study was made (rubric, order or display; its content has another "
-            f"SHA-256 than {path.name} says); give the original study.json."
+            "study.json was changed after the study was made (rubric, order, display or readers; its content has "
+            f"another SHA-256 than {path.name} says); give the original study.json."
         )
 
 

@@ -122,7 +122,11 @@ def _analysis(study, key, answers, lock, margin, bootstrap, seed, progress, canc
             readings.readers, len(study.items) + min(study.order.repeats, len(study.items))
         ),
         leaks=key.leaks,
-        cautions=[*cautions(key), *_on_silent_readers(study, readings)],
+        cautions=[
+            *cautions(key),
+            *_on_silent_readers(study, readings),
+            *_on_unnamed_readers(study, readings),
+        ],
         progress=progress,
         cancel=cancel,
     )
@@ -132,8 +136,18 @@ def _on_silent_readers(study: Study, readings: Readings) -> list[str]:
     """A reader without an answer is no reader who disagrees; where any name is taken, it may be nobody at all."""
     hint = "" if study.readers else " A name that was mistyped once reads like this."
     return [
-        f"{reader} confirmed no case and is left out of every number, of the agreement between readers too.{hint}"
+        f"{reader} confirmed no case beyond the training and is left out of every number and of the agreement.{hint}"
         for reader in readings.silent
+    ]
+
+
+def _on_unnamed_readers(study: Study, readings: Readings) -> list[str]:
+    """An older installation does not know that a study names its readers, and takes any name."""
+    named = {reader.casefold() for reader in study.readers}
+    return [
+        f"{reader} is none of the readers that the study names, and counts in every number: a name mistyped elsewhere?"
+        for reader in readings.readers
+        if named and reader.casefold() not in named
     ]
 
 

@@ -88,10 +88,11 @@ def test_two_models_are_kept_and_the_one_that_was_used_last_stays(folders):
 def test_other_models_go_when_a_run_needs_their_memory(folders, monkeypatch):
     """And stay when the run would not fit without them either."""
     models = LoadedModels()
-    models.load(folders[0], CPU)
+    for folder in (folders[2], folders[0]):
+        models.load(folder, CPU)
     with pytest.raises(InsufficientMemoryError):
         run(folders[1], models, memory_limit=1)
-    assert models.places == [(folders[0], "cpu")]
+    assert models.places == [(folders[2], "cpu"), (folders[0], "cpu")]
     plans = []
 
     def one_byte_short(plan_run, *arguments, **options):
@@ -101,7 +102,7 @@ def test_other_models_go_when_a_run_needs_their_memory(folders, monkeypatch):
 
     monkeypatch.setattr(planner, "plan_run", functools.partial(one_byte_short, planner.plan_run))
     run(folders[1], models)
-    assert plans[:3] == [(1, 0), (1, 10**9), (0, 10**9)]
+    assert plans[:3] == [(2, 0), (2, 10**9), (0, 10**9)]
     assert models.places == [(folders[1], "cpu")]
 
 

@@ -123,6 +123,7 @@ def test_measurements_that_do_not_belong_together_are_refused(tmp_path):
     report_of(second, [0.9], [-800.0])
     report_of(other, [0.9, 0.9], [-800.0, -800.0], noise_seed=2)
     report_of(longer, [0.9, 0.9], [-800.0, -800.0], noise_seed=2, steps=50)
+    report_of(venous := tmp_path / "venous.json", [0.9, 0.9], [-800.0, -800.0], phase="venous")
     (tmp_path / "out").mkdir()
     for files, said in (
         (([first, other], [second, other]), "A second measurement has other phantoms"),
@@ -133,6 +134,7 @@ def test_measurements_that_do_not_belong_together_are_refused(tmp_path):
             r"second measurements have the noise seeds \[2, 2\]; give two or more",
         ),
         (([first, longer], [other]), "first measurements differ in steps"),
+        (([first, other], [venous, other]), "another contrast phase"),
         (([first, tmp_path / "none.json"], [other]), "no measurement"),
     ):
         with pytest.raises(InputError, match=said):

@@ -360,7 +360,7 @@ def test_a_phantom_may_stand_for_the_real_ones_and_that_is_said(originals, tmp_p
     key = read_key(created.key_path, study=created.study)
     assert [key.case(case).source for case in key.marked_synthetic] == ["real", "real"]
     note, too_few = created.notes
-    assert too_few.startswith("Leak test: too few cases") and too_few.endswith("4 of 9 needed.")
+    assert too_few.startswith("Leak test: too few cases") and too_few.endswith("4 of 11 needed.")
     assert note.startswith("2 of 2 volumes of 'real' say that they are synthetic, as phantoms do")
 
 

@@ -194,7 +194,7 @@ def test_what_is_real_who_was_silent_and_what_was_not_tested_is_said(tmp_path):
     assert content["study"]["What is real"].endswith(
         "2 of 2 cases are synthetic by their own headers, as phantoms are"
     )
-    assert sum("too few cases to test" in text and "of 9 needed" in text for text in others) == 1
+    assert any("too few cases to be sure" in text and " needed" in text for text in others)
     assert any(text.startswith("Dr Adda confirmed no case") and "mistyped" in text for text in others)
     assert any(text.startswith("One reader:") for text in others)
     assert (content["study"]["Readers"], content["study"]["Readers without an answer"]) == (
