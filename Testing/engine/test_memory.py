@@ -26,8 +26,8 @@ from medlord.memory.accounting import peak_bytes
 from medlord.memory.free import budget_bytes, free_bytes, held_bytes
 from medlord.memory.planner import SMALLEST_TILE, choose_tile, halved, plan_run, recorded_tiles
 from medlord.memory.sizes import in_words, parse_memory
-from medlord.networks.autoencoder import VectorQuantizedAutoencoder
 from medlord.networks.build import build_autoencoder, build_control, build_denoiser
+from medlord.networks.quantizer import ChunkedQuantizer
 from medlord.networks.tiling import Layout
 from medlord.protocol import check_arguments
 from medlord.synthesis import repeat_recipe, synthesize
@@ -342,16 +342,13 @@ def test_a_failed_allocation_is_tried_again_in_smaller_tiles():
     assert len(tried) == 1
 
 
-def test_a_failure_in_the_smallest_tiles_says_what_is_needed_and_free(model, monkeypatch):
-    """The network asks for more than any machine has."""
-    decode = VectorQuantizedAutoencoder.decode
+def test_a_failure_in_the_smallest_part_says_what_is_needed_and_free(model, monkeypatch):
+    """Every part of the decoding, tile or slab, asks for more than any machine has."""
 
-    def greedy(self, codes):
-        if codes.device.type == "cpu":  # planning decodes without data
-            torch.zeros(2**60)
-        return decode(self, codes)
+    def greedy(self, indices):
+        return torch.zeros(2**60)
 
-    monkeypatch.setattr(VectorQuantizedAutoencoder, "decode", greedy)
+    monkeypatch.setattr(ChunkedQuantizer, "embed", greedy)
     with pytest.raises(
         InsufficientMemoryError, match=r"needs about .*B of memory and .*B are free now"
     ) as caught:

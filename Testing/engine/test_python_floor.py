@@ -16,6 +16,7 @@ ENGINE_LIBRARIES = {"torch", "monai"}
 ENGINE_ONLY = {
     MODULE / "medlord" / "evaluation" / "total_segmentator",
     MODULE / "medlord" / "memory" / "planner.py",
+    MODULE / "medlord" / "memory" / "slabs.py",
 }
 
 YOUNG_MODULES = {"tomllib", "annotationlib"}
