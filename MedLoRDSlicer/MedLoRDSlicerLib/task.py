@@ -52,6 +52,7 @@ class EngineTask:
     def __init__(self, engine: Engine, node):
         self.state = RUNNING
         self.event: ProgressEvent | None = None
+        self._untold: list[ProgressEvent] | None = None
         self.error: MedlordError | None = None
         self.nodes = None
         self.result = None
@@ -94,18 +95,18 @@ class EngineTask:
         cancel: Cancel | None = None,
         idle: Callable[[], None] | None = None,
     ):
-        """Wait for the end and return `outcome`; `idle` is called about 50 times a second.
+        """Wait for the end and return `outcome`; `progress` gets every event, `idle` is called about 50 times a second.
 
         Raises the task's error, or `CancelledError` when it was cancelled or dropped. An exception from a callback
         cancels the task and goes on to the caller.
         """
-        told = None
+        if progress is not None:
+            self._untold = [] if self.event is None else [self.event]
         try:
             while not self.done:
                 self.poll()
-                if progress is not None and self.event is not None and self.event is not told:
-                    told = self.event
-                    progress(told)
+                while self._untold:
+                    progress(self._untold.pop(0))
                 if cancel is not None and cancel():
                     self.cancel()
                 if idle is not None:
@@ -113,6 +114,7 @@ class EngineTask:
                 if self.state == RUNNING and self._delivery is None:
                     time.sleep(_WAIT_S)
         finally:
+            self._untold = None
             self.cancel()
         if self.error is not None:
             raise self.error
@@ -145,6 +147,9 @@ class EngineTask:
             return
         if message.type == "progress":
             self.event = message.value
+            # Several may come between two polls: who waits gets them all, who only polls sees the latest.
+            if self._untold is not None:
+                self._untold.append(message.value)
         elif message.type == "error":
             cancelled = isinstance(message.value, CancelledError)
             self._end(CANCELLED if cancelled else FAILED, message.value)
