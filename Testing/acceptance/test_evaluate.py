@@ -194,3 +194,25 @@ def test_a_segmentation_as_nifti_holds_all_structures_whole(folder, tmp_path, ca
     words = ["--out", str(tmp_path / "b.nii.gz"), "--labels-out", str(tmp_path / "a.json")]
     assert main(["segment", "--ct", ct, *words]) == 2
     assert "a.json exists already" in capsys.readouterr().err and not (tmp_path / "b.nii.gz").exists()
+
+
+def test_a_labelmap_with_its_table_is_checked_like_the_segmentation_it_came_from(folder, tmp_path, capsys):
+    ct, labelmap, table = (
+        str(folder / "real" / "0.nrrd"),
+        str(tmp_path / "a.nii.gz"),
+        str(tmp_path / "a.json"),
+    )
+    drawn, report = str(tmp_path / "a.seg.nrrd"), tmp_path / "check.json"
+    for out in (drawn, labelmap):
+        assert main(["segment", "--ct", ct, "--out", out]) == 0
+    reports = []
+    for found in (["--found", drawn], ["--found", labelmap, "--found-labels", table]):
+        words = ["--ct", ct, "--labelmap", drawn, *found, "--overwrite", "--out", str(report)]
+        assert main(["check", *words]) == 0
+        reports.append(json.loads(report.read_text()))
+    # Beside them a labelmap differs only by having no structures without voxels.
+    assert {row["name"]: row["dice"] for row in reports[0]["structures"]}["lung"] == 1
+    assert reports[0]["structures"] == reports[1]["structures"]
+    capsys.readouterr()
+    assert main(["check", "--ct", ct, "--found-labels", table, "--overwrite", "--out", str(report)]) == 2
+    assert "--found-labels names the values" in capsys.readouterr().err

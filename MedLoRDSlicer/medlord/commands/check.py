@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--found", type=Path, metavar="FILE",
-        help="segmentation of the CT that exists already (.seg.nrrd, or a labelmap that holds its names)",
+        help="segmentation of the CT that exists already (.seg.nrrd, or a labelmap)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--found-labels", type=Path, metavar="FILE",
+        help="names of the label values of --found, as --labels has those of --labelmap (those in the file itself)",
     )  # fmt: skip
     parser.add_argument(
         "--reference", metavar="NAME|FILE",
@@ -77,7 +81,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         Recipe.from_dict(volume.recipe)
     real = load_volume(arguments.real) if arguments.real else None
     conditions = _conditions(arguments, volume, segmenter, console)
-    segmenter = segmenter or _existing_segmentation(arguments.found, conditions.names)
+    segmenter = segmenter or _existing_segmentation(arguments.found, arguments.found_labels, conditions.names)
     conditions = masks_in_place(conditions, volume.grid)
     reference = _reference(arguments.reference, volume, segmenter.name)
     with console.interruptible():
@@ -119,6 +123,10 @@ def _check_arguments(arguments: argparse.Namespace) -> list[Path]:
             "--found says nothing about the CT of --real, so there is no ceiling; give --segmenter NAME instead of "
             "--found, or leave --real away."
         )
+    if arguments.found_labels and not arguments.found:
+        raise InputError(
+            "--found-labels names the values of a segmentation that exists already; add --found FILE."
+        )
     if arguments.segmenter == "labelmap" and not arguments.found:
         raise InputError("The segmenter labelmap needs a segmentation of the CT; add --found FILE.")
     outputs = [path for path in (arguments.out, arguments.html) if path]
@@ -126,12 +134,13 @@ def _check_arguments(arguments: argparse.Namespace) -> list[Path]:
     return outputs
 
 
-def _existing_segmentation(path: Path, wanted: list[str]) -> Segmenter:
-    """The segmentation in a file, with the wanted structures that it holds."""
+def _existing_segmentation(path: Path, labels: Path | None, wanted: list[str]) -> Segmenter:
+    """The segmentation in a file, with the wanted structures that it holds; `labels` names a labelmap's values."""
     from ..evaluation.segmenters import Labelmap
-    from ..segmentation_files import read_segmentation
+    from ..segmentation_files import read_labels, read_segmentation
 
-    return Labelmap(read_segmentation(path).conditions(wanted).conditions)
+    names = read_labels(labels) if labels else None
+    return Labelmap(read_segmentation(path, names).conditions(wanted).conditions)
 
 
 def _reference(name: str | None, volume: Volume, segmenter: str) -> ReferenceDistribution | None:
