@@ -7,6 +7,7 @@ dropped then train it alone, so that it stays a model of volumes without masks.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,11 @@ CONTROL_DEFAULTS = {
     "drop_each": 0.1,
     "sparse_share": 0.0,
     "condition_weights": [],
+    "later_drops": [],
+    "noisy_shares": [],
     "train_denoiser": False,
 }
+DROP_RATES = ("drop_all", "drop_each", "sparse_share")
 DENOISER_AVERAGE = "denoiser_average"
 """Name, in the checkpoint of this stage, of the denoiser that was trained with the adapter (averaged weights)."""
 
@@ -53,10 +57,10 @@ def dropped_channels(
     return numbers[3:] >= probability
 
 
-def weights_at(step: int, condition_weights: list) -> dict[str, float]:
-    """The weights that hold at `step`, out of [[first step, {condition: weight}], ...] in the order of the steps."""
-    held = [weights for first, weights in condition_weights if first <= step]
-    return held[-1] if held else {}
+def setting_at(step: int, planned: list, otherwise: Any) -> Any:
+    """The value that holds at `step`, out of [[first step, value], ...] in the order of the steps, or `otherwise`."""
+    held = [value for first, value in planned if first <= step]
+    return held[-1] if held else otherwise
 
 
 def loss_weights(
@@ -112,6 +116,8 @@ class _ControlTraining:
         self.schedule = NoiseSchedule.from_dict(config["schedule"])
         self.conditions = list(config["conditions"])
         _check_condition_weights(settings["condition_weights"], self.conditions)
+        _check_noisy_shares(settings["noisy_shares"])
+        _check_later_drops(settings["later_drops"])
         torch.manual_seed(settings["seed"])
         self.control: ControlNetwork = build_control(config["control"], config["denoiser"]).to(device).train()
         self.denoiser = denoiser.to(device)
@@ -128,11 +134,13 @@ class _ControlTraining:
         settings = self.settings
         draw = generator_for(settings["seed"], step, "control")
         chosen = torch.randint(0, len(latents), (settings["batch"],), generator=draw).tolist()
-        noisy, timesteps, velocity = noisy_batch(latents[chosen], self.schedule, draw)
-        rates = [settings[name] for name in ("drop_all", "drop_each", "sparse_share")]
+        noisy_share = setting_at(step, settings["noisy_shares"], 0.0)
+        noisy, timesteps, velocity = noisy_batch(latents[chosen], self.schedule, draw, noisy_share)
+        later_drops = setting_at(step, settings["later_drops"], {})
+        rates = [later_drops.get(name, settings[name]) for name in DROP_RATES]
         kept = torch.stack([dropped_channels(len(masks.channels), *rates, draw) for _ in chosen])
         condition = torch.cat([masks.tensor(index) for index in chosen])
-        emphasis = weights_at(step, settings["condition_weights"])
+        emphasis = setting_at(step, settings["condition_weights"], {})
         weights = loss_weights(condition, self.conditions, emphasis, noisy.shape[2:])
         condition[~kept] = 0
         alone = settings["train_denoiser"] and not kept.any()
@@ -163,6 +171,25 @@ def _check_condition_weights(condition_weights: list, conditions: list[str]) -> 
         raise InputError(
             f"condition_weights is {condition_weights}; it takes [first step, {{condition: weight}}], ordered by "
             f"step, with conditions of the model ({', '.join(conditions)}) and weights of at least 1."
+        )
+
+
+def _check_noisy_shares(noisy_shares: list) -> None:
+    steps = [first for first, _ in noisy_shares]
+    if steps != sorted(steps) or any(not 0 <= share <= 1 for _, share in noisy_shares):
+        raise InputError(
+            f"noisy_shares is {noisy_shares}; it takes [first step, share of the draws], ordered by step, with shares "
+            "from 0 to 1."
+        )
+
+
+def _check_later_drops(later_drops: list) -> None:
+    steps = [first for first, _ in later_drops]
+    rates = [pair for _, drops in later_drops for pair in drops.items()]
+    if steps != sorted(steps) or any(name not in DROP_RATES or not 0 <= rate <= 1 for name, rate in rates):
+        raise InputError(
+            f"later_drops is {later_drops}; it takes [first step, {{rate: value}}], ordered by step, with the rates "
+            f"{', '.join(DROP_RATES)} and values from 0 to 1."
         )
 
 

@@ -31,12 +31,22 @@ TRAINING_DEFAULTS = {
 }
 
 
+NOISY_FROM = 0.3
+"""Where, as a share of all time steps, the noisy ones begin: on the cosine schedule at a half log SNR of 0.64."""
+
+
 def noisy_batch(
-    latents: torch.Tensor, schedule: NoiseSchedule, generator: torch.Generator
+    latents: torch.Tensor, schedule: NoiseSchedule, generator: torch.Generator, noisy_share: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Scaled latents x0 (batch, ...) -> (noisy latents, time steps (batch,), v target); t uniform, strata per batch."""
+    """Scaled latents x0 (batch, ...) -> (noisy latents, time steps (batch,), v target); t uniform, strata per batch.
+
+    A `noisy_share` (0 to 1) of the draws falls on the noisy time steps alone, from `NOISY_FROM` of all on.
+    """
     size = len(latents)
     position = (torch.rand(size, generator=generator) + torch.arange(size)) / size
+    if noisy_share:
+        noisy_alone = torch.rand(size, generator=generator) < noisy_share
+        position = torch.where(noisy_alone, NOISY_FROM + (1 - NOISY_FROM) * position, position)
     timesteps = (position * schedule.training_steps).long().clamp(max=schedule.training_steps - 1)
     noise = torch.randn(latents.shape, generator=generator)
     return (

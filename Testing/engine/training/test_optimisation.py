@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from medlord.errors import CancelledError, InputError
-from medlord.training.control import loss_weights, weights_at
+from medlord.sampling.schedule import NoiseSchedule
+from medlord.training.control import loss_weights, setting_at
+from medlord.training.diffusion import noisy_batch
 from medlord.training.losses import l1_loss, smooth_l1_loss
-from medlord.training.optimisation import Descent, learning_rate, optimizers_of
+from medlord.training.optimisation import Descent, generator_for, learning_rate, optimizers_of
 
 SETTINGS = {
     "steps": 100,
@@ -27,6 +29,8 @@ JOINT = {
     "optimizer": "muon",
     "cooldown": 4,
     "condition_weights": [[0, {"lung": 5}], [6, {}]],
+    "noisy_shares": [[3, 0.5]],
+    "later_drops": [[6, {"drop_all": 0.4}]],
     "drop_all": 0.5,
 }
 
@@ -108,10 +112,53 @@ def test_small_structures_weigh_more_in_every_latent_voxel_that_they_touch():
     assert weights.shape == (1, 1, 2, 2, 2) and weights[0, 0, 1, 0, 0] == 20 and weights.sum() == 27
 
 
-def test_weights_hold_from_their_step_on():
+def test_planned_settings_hold_from_their_step_on():
     plan = [[0, {"lung": 2.0}], [10, {"body": 3.0}]]
-    assert [weights_at(step, plan) for step in (0, 9, 10)] == [{"lung": 2.0}, {"lung": 2.0}, {"body": 3.0}]
-    assert weights_at(0, []) == {} and weights_at(3, plan[1:]) == {}
+    assert [setting_at(step, plan, {}) for step in (0, 9, 10)] == [
+        {"lung": 2.0},
+        {"lung": 2.0},
+        {"body": 3.0},
+    ]
+    assert setting_at(0, [], {}) == {} and setting_at(3, plan[1:], {}) == {}
+    assert [setting_at(step, [[6, 0.5]], 0.0) for step in (5, 6)] == [0.0, 0.5]
+
+
+def test_noisy_shares_move_draws_to_noisy_time_steps_and_leave_the_others_as_they_are():
+    schedule, latents = (
+        NoiseSchedule.from_dict({"kind": "cosine", "training_steps": 300}),
+        torch.ones(1, 1, 2, 2, 2),
+    )
+
+    def drawn(share):
+        return torch.cat(
+            [noisy_batch(latents, schedule, generator_for(0, step, "t"), share)[1] for step in range(2000)]
+        )
+
+    alike, some, noisy = drawn(0.0), drawn(0.5), drawn(1.0)
+    assert float((alike >= 90).float().mean()) == pytest.approx(0.7, abs=0.04)
+    assert float((some >= 90).float().mean()) == pytest.approx(0.85, abs=0.04)
+    assert noisy.min() == 90 and noisy.max() == 299
+    moved = some != alike
+    assert torch.equal(some[moved], noisy[moved]) and 0.4 < float(moved.float().mean()) < 0.55
+
+
+@pytest.mark.parametrize(
+    "name, wrong",
+    [
+        ("noisy_shares", [[0, 1.5]]),
+        ("noisy_shares", [[0, -0.1]]),
+        ("noisy_shares", [[5, 0.5], [0, 0.1]]),
+        ("later_drops", [[0, {"drop_everything": 0.1}]]),
+        ("later_drops", [[0, {"drop_each": 1.1}]]),
+        ("later_drops", [[5, {"drop_each": 0.1}], [0, {}]]),
+    ],
+)
+def test_wrong_plans_of_a_training_are_refused(trained, name, wrong):
+    shutil.rmtree(trained.folder / "control")
+    trained.config["control"]["training"][name] = wrong
+    with pytest.raises(InputError, match=f"{name} is"):
+        trained.run("control")
+    assert not (trained.folder / "control").exists()
 
 
 def test_wrong_condition_weights_are_refused(trained):
