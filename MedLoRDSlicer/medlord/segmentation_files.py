@@ -106,12 +106,16 @@ class Assembled:
 
 
 def read_segmentation(
-    path: str | Path, labels: Mapping[int, str | tuple[str, ...]] | None = None
+    path: str | Path,
+    labels: Mapping[int, str | tuple[str, ...]] | None = None,
+    *,
+    labels_option: str = "--labels",
 ) -> Segmentation:
     """Read a labelmap (NIfTI, NRRD) or a Slicer segmentation (.seg.nrrd).
 
-    `labels` maps label values to names, to several where structures overlap, and wins over names in the file. Raises
-    `InputError` when the file is missing, unreadable, holds no whole numbers, or has no names for its values.
+    `labels` maps label values to names, to several where structures overlap, and wins over names in the file;
+    `labels_option` is where errors say to give it. Raises `InputError` when the file is missing, unreadable, holds no
+    whole numbers, or has no names for its values.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,10 +133,12 @@ def read_segmentation(
         ]
         if len(layers) > 1:
             raise InputError(
-                f"{path.name} has {len(layers)} layers: leave --labels away, values alone do not tell."
+                f"{path.name} has {len(layers)} layers: leave {labels_option} away, values alone do not tell."
             )
     if not segments:
-        raise InputError(f"{path.name} holds no names for its label values; give them with --labels FILE.")
+        raise InputError(
+            f"{path.name} holds no names for its label values; give them with {labels_option} FILE."
+        )
     return Segmentation(grid, layers, segments)
 
 

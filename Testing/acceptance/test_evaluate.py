@@ -214,5 +214,11 @@ def test_a_labelmap_with_its_table_is_checked_like_the_segmentation_it_came_from
     assert {row["name"]: row["dice"] for row in reports[0]["structures"]}["lung"] == 1
     assert reports[0]["structures"] == reports[1]["structures"]
     capsys.readouterr()
+    words = ["--ct", ct, "--labelmap", drawn, "--found", labelmap, "--overwrite", "--out", str(report)]
+    assert main(["check", *words]) == 2
+    assert (
+        "a.nii.gz holds no names for its label values; give them with --found-labels"
+        in capsys.readouterr().err
+    )
     assert main(["check", "--ct", ct, "--found-labels", table, "--overwrite", "--out", str(report)]) == 2
     assert "--found-labels names the values" in capsys.readouterr().err

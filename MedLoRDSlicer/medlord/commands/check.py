@@ -125,7 +125,8 @@ def _check_arguments(arguments: argparse.Namespace) -> list[Path]:
         )
     if arguments.found_labels and not arguments.found:
         raise InputError(
-            "--found-labels names the values of a segmentation that exists already; add --found FILE."
+            "--found-labels names the values of a segmentation that exists already; add --found FILE, or leave "
+            "--found-labels away."
         )
     if arguments.segmenter == "labelmap" and not arguments.found:
         raise InputError("The segmenter labelmap needs a segmentation of the CT; add --found FILE.")
@@ -140,7 +141,8 @@ def _existing_segmentation(path: Path, labels: Path | None, wanted: list[str]) -
     from ..segmentation_files import read_labels, read_segmentation
 
     names = read_labels(labels) if labels else None
-    return Labelmap(read_segmentation(path, names).conditions(wanted).conditions)
+    segmentation = read_segmentation(path, names, labels_option="--found-labels")
+    return Labelmap(segmentation.conditions(wanted).conditions)
 
 
 def _reference(name: str | None, volume: Volume, segmenter: str) -> ReferenceDistribution | None:

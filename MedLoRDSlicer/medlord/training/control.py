@@ -6,6 +6,7 @@ dropped then train it alone, so that it stays a model of volumes without masks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,7 @@ class _ControlTraining:
         self.settings, self.device = settings, device
         self.schedule = NoiseSchedule.from_dict(config["schedule"])
         self.conditions = list(config["conditions"])
-        _check_condition_weights(settings["condition_weights"], self.conditions)
-        _check_noisy_shares(settings["noisy_shares"])
-        _check_later_drops(settings["later_drops"])
+        _check_plans(settings, self.conditions)
         torch.manual_seed(settings["seed"])
         self.control: ControlNetwork = build_control(config["control"], config["denoiser"]).to(device).train()
         self.denoiser = denoiser.to(device)
@@ -164,33 +163,59 @@ class _ControlTraining:
         return kept
 
 
-def _check_condition_weights(condition_weights: list, conditions: list[str]) -> None:
-    steps = [first for first, _ in condition_weights]
-    weights = [pair for _, weights in condition_weights for pair in weights.items()]
-    if steps != sorted(steps) or any(name not in conditions or weight < 1 for name, weight in weights):
-        raise InputError(
-            f"condition_weights is {condition_weights}; it takes [first step, {{condition: weight}}], ordered by "
-            f"step, with conditions of the model ({', '.join(conditions)}) and weights of at least 1."
-        )
+def _check_plan(name: str, planned: Any, is_right: Callable[[Any], bool], form: str) -> None:
+    """Raise `InputError` unless `planned` is [[first step, value], ...], ordered by step, with right values.
+
+    `form` says what a list and its values look like.
+    """
+    entries = planned if isinstance(planned, list) else [planned]
+    steps = []
+    for entry in entries:
+        if not (isinstance(entry, list) and len(entry) == 2 and _is_step(entry[0]) and is_right(entry[1])):
+            raise InputError(f"{name} is {planned}; it takes {form}. Correct {entry}.")
+        steps.append(entry[0])
+    if steps != sorted(set(steps)):
+        raise InputError(f"{name} is {planned}; it takes {form}. Order it by step, each step once.")
 
 
-def _check_noisy_shares(noisy_shares: list) -> None:
-    steps = [first for first, _ in noisy_shares]
-    if steps != sorted(steps) or any(not 0 <= share <= 1 for _, share in noisy_shares):
-        raise InputError(
-            f"noisy_shares is {noisy_shares}; it takes [first step, share of the draws], ordered by step, with shares "
-            "from 0 to 1."
-        )
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _check_later_drops(later_drops: list) -> None:
-    steps = [first for first, _ in later_drops]
-    rates = [pair for _, drops in later_drops for pair in drops.items()]
-    if steps != sorted(steps) or any(name not in DROP_RATES or not 0 <= rate <= 1 for name, rate in rates):
-        raise InputError(
-            f"later_drops is {later_drops}; it takes [first step, {{rate: value}}], ordered by step, with the rates "
-            f"{', '.join(DROP_RATES)} and values from 0 to 1."
-        )
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _check_plans(settings: dict, conditions: list[str]) -> None:
+    """Raise `InputError` for settings that change with the steps and are not as they must be."""
+    _check_plan(
+        "condition_weights",
+        settings["condition_weights"],
+        lambda weights: (
+            isinstance(weights, dict)
+            and all(
+                name in conditions and isinstance(weight, (int, float)) and weight >= 1
+                for name, weight in weights.items()
+            )
+        ),
+        f"[[first step, {{condition: weight}}], ...] with conditions of the model ({', '.join(conditions)}) and "
+        "weights of at least 1",
+    )
+    _check_plan(
+        "noisy_shares",
+        settings["noisy_shares"],
+        _is_share,
+        "[[first step, share of the draws], ...] with shares from 0 to 1",
+    )
+    _check_plan(
+        "later_drops",
+        settings["later_drops"],
+        lambda drops: (
+            isinstance(drops, dict)
+            and all(name in DROP_RATES and _is_share(rate) for name, rate in drops.items())
+        ),
+        f"[[first step, {{rate: value}}], ...] with the rates {', '.join(DROP_RATES)} and values from 0 to 1",
+    )
 
 
 def train_control(

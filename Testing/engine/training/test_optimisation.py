@@ -145,9 +145,16 @@ def test_noisy_shares_move_draws_to_noisy_time_steps_and_leave_the_others_as_the
 @pytest.mark.parametrize(
     "name, wrong",
     [
+        ("noisy_shares", 0.5),
+        ("noisy_shares", [6, 0.6]),
+        ("noisy_shares", [["6", 0.6]]),
+        ("noisy_shares", [[6, "0.6"]]),
+        ("noisy_shares", [[6, 0.6], [6, 0.7]]),
         ("noisy_shares", [[0, 1.5]]),
         ("noisy_shares", [[0, -0.1]]),
         ("noisy_shares", [[5, 0.5], [0, 0.1]]),
+        ("later_drops", {6: {"drop_each": 0.1}}),
+        ("later_drops", [[0, 0.1]]),
         ("later_drops", [[0, {"drop_everything": 0.1}]]),
         ("later_drops", [[0, {"drop_each": 1.1}]]),
         ("later_drops", [[5, {"drop_each": 0.1}], [0, {}]]),
@@ -168,6 +175,26 @@ def test_wrong_condition_weights_are_refused(trained):
         with pytest.raises(InputError, match="condition_weights is"):
             trained.run("control")
     assert not (trained.folder / "control").exists()
+
+
+@pytest.mark.parametrize("name, value", [("noisy_shares", 1.0), ("later_drops", {"drop_all": 1.0})])
+def test_a_planned_setting_changes_the_steps_from_its_own_on(trained, name, value):
+    settings = trained.config["control"]["training"]
+    folder = trained.folder / "control"
+
+    def weights(steps, plan):
+        shutil.rmtree(folder)
+        settings.update({"steps": steps, "train_denoiser": True, "cooldown": 1, name: plan})
+        settings["earlier_ends"] = []
+        trained.run("control")
+        return load_file(folder / "checkpoint" / "networks.safetensors")
+
+    def alike(first, second):
+        return all(torch.equal(first[key], second[key]) for key in first)
+
+    # The rate of the third step is that before the descent in both, so only the plan can make a difference.
+    assert alike(weights(3, []), weights(3, [[3, value]]))
+    assert not alike(weights(5, []), weights(5, [[3, value]]))
 
 
 def test_control_stage_can_train_the_denoiser_on(trained, tmp_path):
