@@ -20,7 +20,7 @@ from .config import section
 from .losses import discriminator_loss, generator_adversarial_loss, spectral_loss
 from .optimisation import Descent, generator_for, run_steps
 
-TRAINING_DEFAULTS = {
+AUTOENCODER_DEFAULTS = {
     "seed": 0,
     "learning_rate": 1e-3,
     "warmup": 100,
@@ -156,9 +156,9 @@ def train_autoencoder(
     """Train on the cases in `cases`, checkpoints and log in `folder`; resumes when `folder` holds a checkpoint.
 
     `config` has the sections `autoencoder` (see `build_autoencoder`), `window_hu` (low, high) and `training` (steps,
-    batch, crop and `TRAINING_DEFAULTS`).
+    batch, crop and `AUTOENCODER_DEFAULTS`).
     """
-    settings = section(config, "training", ("steps", "batch", "crop"), TRAINING_DEFAULTS)
+    settings = section(config, "training", ("steps", "batch", "crop"), AUTOENCODER_DEFAULTS)
     source = CropSource(cases, tuple(settings["crop"]), settings["body_share"], tuple(config["window_hu"]))
     training = _AutoencoderTraining(config, settings, source, torch.device(device))
     networks = {"autoencoder": training.descent.network}

@@ -28,9 +28,15 @@ def load_config(path: str | Path) -> dict:
     return config
 
 
-def section(config: dict, name: str, required: Iterable[str], optional: dict | None = None) -> dict:
-    """The section `name` with defaults filled in; unknown and missing keys raise `InputError` naming them."""
+def section(
+    config: dict, name: str, required: Iterable[str], optional: dict | None = None, *, within: str = ""
+) -> dict:
+    """The section `name` with defaults filled in; unknown and missing keys raise `InputError` naming them.
+
+    `within` is the section that `config` itself is, for the messages.
+    """
     content = config.get(name)
+    name = f"{within}.{name}".strip(".")
     if not isinstance(content, dict):
         raise InputError(f"The configuration has no section '{name}'; add it.")
     optional = optional or {}

@@ -6,9 +6,7 @@ dropped then train it alone, so that it stays a model of volumes without masks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +21,14 @@ from ..progress import Cancel, Progress
 from ..sampling.schedule import NoiseSchedule
 from .cases import Case, load_case
 from .config import section
-from .diffusion import TRAINING_DEFAULTS, noisy_batch
+from .diffusion import DIFFUSION_DEFAULTS, noisy_batch
 from .latents import load_latents
 from .losses import DIFFUSION_LOSSES
 from .optimisation import Descent, generator_for, run_steps
+from .planned import DROP_RATES, check_control_settings, setting_at
 
 CONTROL_DEFAULTS = {
-    **TRAINING_DEFAULTS,
+    **DIFFUSION_DEFAULTS,
     "drop_all": 0.1,
     "drop_each": 0.1,
     "sparse_share": 0.0,
@@ -38,7 +37,6 @@ CONTROL_DEFAULTS = {
     "noisy_shares": [],
     "train_denoiser": False,
 }
-DROP_RATES = ("drop_all", "drop_each", "sparse_share")
 DENOISER_AVERAGE = "denoiser_average"
 """Name, in the checkpoint of this stage, of the denoiser that was trained with the adapter (averaged weights)."""
 
@@ -56,12 +54,6 @@ def dropped_channels(
         return torch.zeros(channels, dtype=torch.bool)
     probability = float(numbers[2]) if numbers[1] < sparse_share else drop_each
     return numbers[3:] >= probability
-
-
-def setting_at(step: int, planned: list, otherwise: Any) -> Any:
-    """The value that holds at `step`, out of [[first step, value], ...] in the order of the steps, or `otherwise`."""
-    held = [value for first, value in planned if first <= step]
-    return held[-1] if held else otherwise
 
 
 def loss_weights(
@@ -116,7 +108,6 @@ class _ControlTraining:
         self.settings, self.device = settings, device
         self.schedule = NoiseSchedule.from_dict(config["schedule"])
         self.conditions = list(config["conditions"])
-        _check_plans(settings, self.conditions)
         torch.manual_seed(settings["seed"])
         self.control: ControlNetwork = build_control(config["control"], config["denoiser"]).to(device).train()
         self.denoiser = denoiser.to(device)
@@ -163,61 +154,6 @@ class _ControlTraining:
         return kept
 
 
-def _check_plan(name: str, planned: Any, is_right: Callable[[Any], bool], form: str) -> None:
-    """Raise `InputError` unless `planned` is [[first step, value], ...], ordered by step, with right values.
-
-    `form` says what a list and its values look like.
-    """
-    entries = planned if isinstance(planned, list) else [planned]
-    steps = []
-    for entry in entries:
-        if not (isinstance(entry, list) and len(entry) == 2 and _is_step(entry[0]) and is_right(entry[1])):
-            raise InputError(f"{name} is {planned}; it takes {form}. Correct {entry}.")
-        steps.append(entry[0])
-    if steps != sorted(set(steps)):
-        raise InputError(f"{name} is {planned}; it takes {form}. Order it by step, each step once.")
-
-
-def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def _check_plans(settings: dict, conditions: list[str]) -> None:
-    """Raise `InputError` for settings that change with the steps and are not as they must be."""
-    _check_plan(
-        "condition_weights",
-        settings["condition_weights"],
-        lambda weights: (
-            isinstance(weights, dict)
-            and all(
-                name in conditions and isinstance(weight, (int, float)) and weight >= 1
-                for name, weight in weights.items()
-            )
-        ),
-        f"[[first step, {{condition: weight}}], ...] with conditions of the model ({', '.join(conditions)}) and "
-        "weights of at least 1",
-    )
-    _check_plan(
-        "noisy_shares",
-        settings["noisy_shares"],
-        _is_share,
-        "[[first step, share of the draws], ...] with shares from 0 to 1",
-    )
-    _check_plan(
-        "later_drops",
-        settings["later_drops"],
-        lambda drops: (
-            isinstance(drops, dict)
-            and all(name in DROP_RATES and _is_share(rate) for name, rate in drops.items())
-        ),
-        f"[[first step, {{rate: value}}], ...] with the rates {', '.join(DROP_RATES)} and values from 0 to 1",
-    )
-
-
 def train_control(
     config: dict,
     denoiser: DenoisingUNet,
@@ -238,6 +174,7 @@ def train_control(
     `attributes` and `training` (steps, batch and `CONTROL_DEFAULTS`).
     """
     settings = section(config, "training", ("steps", "batch"), CONTROL_DEFAULTS)
+    check_control_settings(settings, list(config["conditions"]))
     names, latents = load_latents(latents_folder)
     latents = latents * scale_factor
     masks = PackedMasks(cases, names, list(config["conditions"]), config["attributes"])

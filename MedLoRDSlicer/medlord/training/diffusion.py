@@ -15,7 +15,7 @@ from .latents import load_latents
 from .losses import DIFFUSION_LOSSES
 from .optimisation import Descent, generator_for, run_steps
 
-TRAINING_DEFAULTS = {
+DIFFUSION_DEFAULTS = {
     "seed": 0,
     "optimizer": "adamw",
     "learning_rate": 1e-4,
@@ -69,9 +69,9 @@ def train_diffusion(
     """Train the denoiser on the latents of `latents_folder`; resumes when `folder` holds a checkpoint.
 
     `config` has the sections `denoiser` (see `build_denoiser`), `schedule` (see `NoiseSchedule`) and `training`
-    (steps, batch and `TRAINING_DEFAULTS`).
+    (steps, batch and `DIFFUSION_DEFAULTS`).
     """
-    settings = section(config, "training", ("steps", "batch"), TRAINING_DEFAULTS)
+    settings = section(config, "training", ("steps", "batch"), DIFFUSION_DEFAULTS)
     schedule = NoiseSchedule.from_dict(config["schedule"])
     _, latents = load_latents(latents_folder)
     target = torch.device(device)

@@ -17,13 +17,14 @@ from ..progress import Cancel, Progress, ProgressEvent, raise_if_cancelled
 from .averaging import WeightAverage
 from .checkpoint import load_checkpoint, read_state, save_checkpoint
 from .config import first_difference
+from .planned import planned_before
 
 CHECKPOINT = "checkpoint"
-# What a resumed run may change: more steps go on with the training, and how often it is saved changes no weight.
 FINAL_SHARE = 0.02
 """Share of the peak learning rate that is left at the end."""
 
 FREE_TO_CHANGE = ("steps", "checkpoint_every")
+"""What a resumed run may change: more steps go on with the training, and how often it is saved changes no weight."""
 
 
 def generator_for(seed: int, step: int, purpose: str) -> torch.Generator:
@@ -141,7 +142,7 @@ def run_steps(
     folder.mkdir(parents=True, exist_ok=True)
     place, start = folder / CHECKPOINT, 0
     if state := read_state(place):
-        require_same_config(phase, state["config"], config)
+        require_same_config(phase, state["config"], config, int(state["step"]))
         load_checkpoint(place, networks, optimizers)
         start = int(state["step"])
 
@@ -175,11 +176,28 @@ def run_steps(
                 save(step + 1)
 
 
-def require_same_config(stage: str, before: dict, now: dict) -> None:
-    """Raise `InputError` naming the first difference, unless `before` trained what `now` describes."""
-    difference = first_difference(before, now, FREE_TO_CHANGE)
+def require_same_config(stage: str, before: dict, now: dict, done: int) -> None:
+    """Raise `InputError` naming the first difference, unless `before` trained its `done` steps as `now` describes them.
+
+    `FREE_TO_CHANGE` may differ, and so may what is planned for the steps that are still to come.
+    """
+    difference = first_difference(_decided(before, now, done), _decided(now, before, done), FREE_TO_CHANGE)
     if difference:
         raise InputError(
             f"The checkpoint of the stage '{stage}' was trained with another configuration ({difference}); restore "
             f"that setting, delete the stage's folder '{stage}' to train it again, or choose a new working folder."
         )
+
+
+def _decided(config: dict, other: dict, done: int) -> dict:
+    """`config` without what did not matter to the first `done` steps, beside `other`."""
+    training = planned_before(config["training"], done)
+    if _rates(training, done) == _rates(other["training"], done):
+        training.pop("earlier_ends", None)
+    return {**config, "training": training}
+
+
+def _rates(training: dict, done: int) -> list[float]:
+    """The learning rates of the first `done` steps; where no rate is given, relative to the default one."""
+    settings = {"learning_rate": 1.0, "warmup": 0, **training}
+    return [learning_rate(step, settings) for step in range(done)]

@@ -21,16 +21,25 @@ from ..errors import InputError
 from ..networks.build import build_autoencoder, build_control, build_denoiser
 from ..progress import Cancel, Progress
 from ..volumes import Grid
-from .autoencoder import train_autoencoder
+from .autoencoder import AUTOENCODER_DEFAULTS, train_autoencoder
 from .cases import list_cases, prepare_files, prepare_phantoms
 from .checkpoint import load_networks, read_state, weights_sha256
 from .config import first_difference, read_origin, section, write_origin
-from .control import DENOISER_AVERAGE, train_control
-from .decoder import DECODER_AVERAGE, train_decoder
-from .diffusion import train_diffusion
+from .control import CONTROL_DEFAULTS, DENOISER_AVERAGE, train_control
+from .decoder import DECODER_AVERAGE, DECODER_DEFAULTS, train_decoder
+from .diffusion import DIFFUSION_DEFAULTS, train_diffusion
 from .latents import SCALE_FACTOR, discard_stale_latents, encode_cases, measure_scale_factor
 from .optimisation import CHECKPOINT, require_same_config
+from .planned import check_control_settings, check_earlier_ends
 from .stages import STAGES, stages_of
+
+TRAINING_SECTIONS = {
+    "autoencoder": (("steps", "batch", "crop"), AUTOENCODER_DEFAULTS),
+    "decoder": (("steps", "batch", "crop"), DECODER_DEFAULTS),
+    "diffusion": (("steps", "batch"), DIFFUSION_DEFAULTS),
+    "control": (("steps", "batch"), CONTROL_DEFAULTS),
+}
+"""What the section `training` of each stage must hold, and what it may, with its defaults."""
 
 
 class TrainingPlan:
@@ -53,6 +62,13 @@ class TrainingPlan:
             section(config, stage, ("network", "training"))
         if "decoder" in config:
             section(config, "decoder", ("training",))
+        # Before the first stage: a mistake in the last one's settings must not show after hours of training.
+        for stage, (required, defaults) in TRAINING_SECTIONS.items():
+            if stage in config:
+                settings = section(config[stage], "training", required, defaults, within=stage)
+                check_earlier_ends(settings)
+                if stage == "control":
+                    check_control_settings(settings, self.conditions)
         channels = len(condition_channels(self.conditions, self.attributes))
         self.control_config = {**config["control"]["network"], "condition_channels": channels}
         self.denoiser_config = config["diffusion"]["network"]
@@ -235,7 +251,7 @@ class TrainingPlan:
         if exporting:
             # Checkpoints written before window, cases and fingerprints were noted can still be exported, no more.
             config = {key: value for key, value in config.items() if key in state["config"]}
-        require_same_config(stage, state["config"], config)
+        require_same_config(stage, state["config"], config, int(state["step"]))
         load_networks(place, {name: network})
         return network.eval().requires_grad_(False)
 

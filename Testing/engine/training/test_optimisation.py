@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 
 from medlord.errors import CancelledError, InputError
 from medlord.sampling.schedule import NoiseSchedule
-from medlord.training.control import loss_weights, setting_at
+from medlord.training.control import loss_weights
 from medlord.training.diffusion import noisy_batch
 from medlord.training.losses import l1_loss, smooth_l1_loss
 from medlord.training.optimisation import Descent, generator_for, learning_rate, optimizers_of
+from medlord.training.pipeline import TrainingPlan
+from medlord.training.planned import setting_at
 
 SETTINGS = {
     "steps": 100,
@@ -158,23 +160,27 @@ def test_noisy_shares_move_draws_to_noisy_time_steps_and_leave_the_others_as_the
         ("later_drops", [[0, {"drop_everything": 0.1}]]),
         ("later_drops", [[0, {"drop_each": 1.1}]]),
         ("later_drops", [[5, {"drop_each": 0.1}], [0, {}]]),
+        ("condition_weights", [[0, {"liver": 2}]]),
+        ("condition_weights", [[0, {"lung": 0.5}]]),
+        ("condition_weights", [[5, {"lung": 2}], [0, {}]]),
+        ("drop_all", 1.5),
+        ("drop_each", "0.1"),
+        ("sparse_share", None),
+        ("earlier_ends", 6),
+        ("earlier_ends", [8, 6]),
     ],
 )
-def test_wrong_plans_of_a_training_are_refused(trained, name, wrong):
-    shutil.rmtree(trained.folder / "control")
-    trained.config["control"]["training"][name] = wrong
+def test_wrong_settings_are_refused_before_the_first_stage(tmp_path, config, name, wrong):
+    config["control"]["training"][name] = wrong
     with pytest.raises(InputError, match=f"{name} is"):
-        trained.run("control")
-    assert not (trained.folder / "control").exists()
+        TrainingPlan(config, tmp_path)
 
 
-def test_wrong_condition_weights_are_refused(trained):
-    shutil.rmtree(trained.folder / "control")
-    for wrong in ([[0, {"liver": 2}]], [[0, {"lung": 0.5}]], [[5, {"lung": 2}], [0, {}]]):
-        trained.config["control"]["training"]["condition_weights"] = wrong
-        with pytest.raises(InputError, match="condition_weights is"):
-            trained.run("control")
-    assert not (trained.folder / "control").exists()
+@pytest.mark.parametrize("stage", ["autoencoder", "decoder", "diffusion", "control"])
+def test_unknown_settings_of_any_stage_are_refused_before_the_first_stage(tmp_path, config, stage):
+    config[stage]["training"]["learning_rat"] = 0.1
+    with pytest.raises(InputError, match=rf"Section '{stage}.training' .*learning_rat'"):
+        TrainingPlan(config, tmp_path)
 
 
 @pytest.mark.parametrize("name, value", [("noisy_shares", 1.0), ("later_drops", {"drop_all": 1.0})])

@@ -114,6 +114,25 @@ def test_resume_with_more_steps_and_other_checkpoints_goes_on(trained):
     assert read_state(trained.folder / "diffusion" / "checkpoint")["step"] == 14
 
 
+def test_what_is_planned_for_later_steps_may_change_and_what_is_past_may_not(trained):
+    """Prolonged with other settings for the new steps, a training keeps its first ones (docs/adr/0011)."""
+    settings = trained.config["control"]["training"]
+    past = {"noisy_shares": [[12, 0.5]], "later_drops": [[0, {}], [12, {"drop_all": 1.0}]], "steps": 14}
+    settings.update(past)
+    with pytest.raises(InputError, match=r"later_drops: nothing before, \[\[0, {}\]\] now"):
+        trained.run("control")
+    settings["later_drops"] = [[12, {"drop_all": 1.0}]]
+    settings["earlier_ends"] = [11]
+    with pytest.raises(InputError, match="earlier_ends: nothing before"):
+        trained.run("control")
+    settings["earlier_ends"] = [12]
+    trained.run("control")
+    assert read_state(trained.folder / "control" / "checkpoint")["step"] == 14
+    settings["noisy_shares"] = [[13, 0.5]]
+    with pytest.raises(InputError, match="noisy_shares: "):
+        trained.run("control")
+
+
 def test_a_folder_without_fingerprints_can_be_exported_and_nothing_else(trained, tmp_path):
     for folder in ("cases", "latents"):
         (trained.folder / folder / "made_from.json").unlink()
