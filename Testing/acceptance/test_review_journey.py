@@ -295,4 +295,8 @@ def test_answers_by_single_commands(capsys, tmp_path, encoded_volumes):
         assert run(*reader, *grades, "--set", "real_or_synthetic=real", "--set", "confidence=5") == 0
     capsys.readouterr()
     refusal(capsys, run(*unblind), "Anna 3 of 6", "--incomplete")
+    assert run("review", "answer", study, "--reader", "Ana") == 0
+    assert "Ana is new in this study; 1 under other names have begun." in capsys.readouterr().err
+    assert run("review", "answer", study, "--reader", "Ana") == 0
+    assert "is new" not in capsys.readouterr().err
     assert run(*unblind, "--incomplete", "--quiet") == 0

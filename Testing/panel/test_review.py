@@ -113,6 +113,17 @@ def test_a_whole_study_by_keyboard_alone(
         reading.review.start(study.folder, "Dr Ada")
 
 
+def test_a_new_name_is_noted_where_others_have_begun(reading, study, tmp_path):
+    """Mistyped, it begins the study anew: the reader is told before the first case, but not who the others are."""
+    told = []
+    for name in ("Dr Ada", "Dr Adda", "Dr Ada"):
+        reading.review.start(study.folder, name, tmp_path / "answers")
+        told.append(reading.review.page_ui.messageLabel.text)
+        reading.review.leave()
+    assert 'You are new in this study as "Dr Adda"; 1 under other names have begun.' in told[1]
+    assert "Dr Ada" not in told[1] and not any("You are new" in text for text in (told[0], told[2]))
+
+
 def test_the_window_shows_nothing_but_the_case(reading, originals, study, tmp_path):
     assert tells(texts_on_the_screen(reading.window), originals), "the test can see what a window tells"
     reading.review.start(study.folder, "Dr Ben", tmp_path / "answers")

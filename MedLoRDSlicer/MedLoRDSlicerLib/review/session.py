@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medlord.errors import InputError
+from medlord.review.answers import others_begun
 from medlord.review.order import Reading
 from medlord.review.rubric import Question
 from medlord.review.sitting import Sitting
@@ -57,6 +58,8 @@ class ReviewSession:
         )
         self.marks = ArtefactMarks(self.room.scene)
         try:
+            # Of a reader who is new, where any name is taken: how many have begun under other names.
+            self.others_begun = others_begun(self.sitting.store, answers)
             self.room.enter()
             self.room.set_layout(self.study.layout)
         except BaseException:

@@ -57,7 +57,9 @@ def message_of(session: ReviewSession) -> str:
     if session.state == INTRODUCTION:
         rubric = session.study.rubric
         begin = _("Press N to begin.")
-        return "\n\n".join(part for part in (rubric.title, rubric.instructions, begin) if part)
+        return "\n\n".join(
+            part for part in (rubric.title, rubric.instructions, _on_a_new_name(session), begin) if part
+        )
     if session.state == FEEDBACK:
         return _feedback(session)
     if session.state == BREAK and session.sitting.current.block == 1:
@@ -67,6 +69,16 @@ def message_of(session: ReviewSession) -> str:
         BREAK: _("Time for a break: a block is done. Press N when you are ready for the next one."),
         FINISHED: _("You have read everything; your answers are stored. Thank you."),
     }.get(session.state, "")
+
+
+def _on_a_new_name(session: ReviewSession) -> str:
+    """A mistyped name begins a study anew where it names no readers; empty where that cannot be."""
+    if not session.others_begun:
+        return ""
+    return _(
+        'You are new in this study as "{reader}"; {count} under other names have begun. If you have read here before, '
+        "leave now and give your name as you wrote it then."
+    ).format(reader=session.sitting.store.reader, count=session.others_begun)
 
 
 def _feedback(session: ReviewSession) -> str:

@@ -240,13 +240,15 @@ def _create(arguments: argparse.Namespace, console: Console) -> None:
 
 def _answer(arguments: argparse.Namespace, console: Console) -> None:
     from ..review.answer_database import ReaderAnswers
+    from ..review.answers import others_begun
     from ..review.study import load_study
 
     if arguments.batch and arguments.set:
         raise InputError("--batch and --set were both given; give the answers in one way.")
     study = load_study(arguments.study)
     with ReaderAnswers(study, arguments.reader, arguments.answers) as store:
-        _say_who_is_new(store, arguments, console)
+        if others := others_begun(store, arguments.answers):
+            console.note(f"{store.reader} is new in this study; {others} under other names have begun.")
         if arguments.batch:
             for number, line in enumerate(sys.stdin, 1):
                 if line.strip():
@@ -257,17 +259,6 @@ def _answer(arguments: argparse.Namespace, console: Console) -> None:
             return
         values = {name: study.rubric.question(name).parse(text) for name, text in arguments.set}
         _store(store, values, arguments.visible, None, not arguments.draft, console)
-
-
-def _say_who_is_new(store: ReaderAnswers, arguments: argparse.Namespace, console: Console) -> None:
-    """In a study that names no readers, a mistyped name begins it anew: say that others have begun, but not who."""
-    from ..review.answers import readers_of
-
-    if store.study.readers or not store.is_new:
-        return
-    others = [name for name in readers_of(store.study, arguments.answers) if name != store.reader]
-    if others:
-        console.note(f"{store.reader} is new in this study; {len(others)} under other names have begun.")
 
 
 def _batch_entry(line: str, number: int) -> dict:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .answer_database import SUFFIX, connect_to_read, facts_of, sqlite_errors, transaction, utc_now
+from .answer_database import (
+    SUFFIX,
+    ReaderAnswers,
+    connect_to_read,
+    facts_of,
+    sqlite_errors,
+    transaction,
+    utc_now,
+)
 from .study import LOCK_FILE, Study, answers_of, lock_of
 
 _HISTORY = """
@@ -72,6 +80,16 @@ def read_history(study: Study, answers: str | Path | None = None) -> list[Answer
 def readers_of(study: Study, answers: str | Path | None = None) -> list[str]:
     """Names of the readers who have started."""
     return sorted(_reader(study, path) for path in _databases(study, answers))
+
+
+def others_begun(store: ReaderAnswers, answers: str | Path | None = None) -> int:
+    """How many others have begun, where the reader of `store` is new in a study that names no readers; otherwise 0.
+
+    There a mistyped name begins the study anew, so the reader is told, but not who the others are.
+    """
+    if store.study.readers or not store.is_new:
+        return 0
+    return sum(name != store.reader for name in readers_of(store.study, answers))
 
 
 @dataclass(frozen=True)
