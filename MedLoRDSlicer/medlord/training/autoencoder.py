@@ -24,6 +24,8 @@ AUTOENCODER_DEFAULTS = {
     "seed": 0,
     "learning_rate": 1e-3,
     "warmup": 100,
+    "cooldown": None,
+    "earlier_ends": (),
     "weight_decay": 0.0,
     "squared_weight": 0.0,
     "spectral_weight": 0.0,
@@ -78,10 +80,6 @@ class _Adversary:
     """The patch discriminator and its own optimiser."""
 
     def __init__(self, settings: dict, device: torch.device):
-        if not settings["discriminator"]:
-            raise InputError(
-                "adversarial_weight is above 0 but training.discriminator is missing; describe the network."
-            )
         self.network = build_discriminator(settings["discriminator"]).to(device).train()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings["discriminator_learning_rate"]

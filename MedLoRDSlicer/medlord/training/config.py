@@ -36,7 +36,7 @@ def section(
     `within` is the section that `config` itself is, for the messages.
     """
     content = config.get(name)
-    name = f"{within}.{name}".strip(".")
+    name = f"{within}.{name}" if within else name
     if not isinstance(content, dict):
         raise InputError(f"The configuration has no section '{name}'; add it.")
     optional = optional or {}

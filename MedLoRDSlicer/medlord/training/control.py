@@ -25,7 +25,7 @@ from .diffusion import DIFFUSION_DEFAULTS, noisy_batch
 from .latents import load_latents
 from .losses import DIFFUSION_LOSSES
 from .optimisation import Descent, generator_for, run_steps
-from .planned import DROP_RATES, check_control_settings, setting_at
+from .planned import DROP_RATES, setting_at
 
 CONTROL_DEFAULTS = {
     **DIFFUSION_DEFAULTS,
@@ -174,7 +174,6 @@ def train_control(
     `attributes` and `training` (steps, batch and `CONTROL_DEFAULTS`).
     """
     settings = section(config, "training", ("steps", "batch"), CONTROL_DEFAULTS)
-    check_control_settings(settings, list(config["conditions"]))
     names, latents = load_latents(latents_folder)
     latents = latents * scale_factor
     masks = PackedMasks(cases, names, list(config["conditions"]), config["attributes"])

@@ -23,8 +23,8 @@ CHECKPOINT = "checkpoint"
 FINAL_SHARE = 0.02
 """Share of the peak learning rate that is left at the end."""
 
-FREE_TO_CHANGE = ("steps", "checkpoint_every")
-"""What a resumed run may change: more steps go on with the training, and how often it is saved changes no weight."""
+COMPARED_BY_RATES = ("steps", "earlier_ends")
+"""What the weights depend on through the learning rates alone."""
 
 
 def generator_for(seed: int, step: int, purpose: str) -> torch.Generator:
@@ -137,7 +137,7 @@ def run_steps(
 
     Losses go to `log.jsonl` every 20 steps, the progress bar shows their running mean. A cancelled run keeps its
     checkpoint. Raises `EngineError` when a loss is not finite and `InputError` when the checkpoint was trained with
-    another `config` (JSON-able; `FREE_TO_CHANGE` may differ).
+    another `config` (JSON-able; see `require_same_config`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     place, start = folder / CHECKPOINT, 0
@@ -177,27 +177,37 @@ def run_steps(
 
 
 def require_same_config(stage: str, before: dict, now: dict, done: int) -> None:
-    """Raise `InputError` naming the first difference, unless `before` trained its `done` steps as `now` describes them.
+    """Raise `InputError` naming the first difference, unless the `done` steps of a checkpoint are those of `now`.
 
-    `FREE_TO_CHANGE` may differ, and so may what is planned for the steps that are still to come.
+    `before` is the configuration in the checkpoint. What is planned for steps to come may differ; so may `steps` and
+    `earlier_ends` as long as the steps that are done had the same learning rates, and how often is saved.
     """
-    difference = first_difference(_decided(before, now, done), _decided(now, before, done), FREE_TO_CHANGE)
+    first, second = (
+        {**config, "training": planned_before(config["training"], done)} for config in (before, now)
+    )
+    difference = first_difference(first, second, (*COMPARED_BY_RATES, "checkpoint_every"))
     if difference:
         raise InputError(
-            f"The checkpoint of the stage '{stage}' was trained with another configuration ({difference}); restore "
-            f"that setting, delete the stage's folder '{stage}' to train it again, or choose a new working folder."
+            f"The checkpoint of the stage '{stage}' was trained with another configuration in its {done} steps "
+            f"({difference}); restore that setting for them, delete the stage's folder '{stage}' to train it again, or "
+            "choose a new working folder."
+        )
+    if _rates(before["training"], done) != _rates(now["training"], done):
+        told = ", ".join(
+            f"{name} {_shown(before, name)} before, {_shown(now, name)} now" for name in COMPARED_BY_RATES
+        )
+        raise InputError(
+            f"The checkpoint of the stage '{stage}' has done {done} steps with other learning rates than the "
+            f"configuration gives them ({told}). To prolong a training that has reached its end, write that end into "
+            f"earlier_ends of '{stage}.training'; otherwise restore both settings, or delete the folder '{stage}'."
         )
 
 
-def _decided(config: dict, other: dict, done: int) -> dict:
-    """`config` without what did not matter to the first `done` steps, beside `other`."""
-    training = planned_before(config["training"], done)
-    if _rates(training, done) == _rates(other["training"], done):
-        training.pop("earlier_ends", None)
-    return {**config, "training": training}
+def _shown(config: dict, name: str) -> object:
+    return config["training"].get(name, "none")
 
 
 def _rates(training: dict, done: int) -> list[float]:
-    """The learning rates of the first `done` steps; where no rate is given, relative to the default one."""
+    """Learning rates of the first `done` steps; relative ones where the stage's default rate and warm-up hold."""
     settings = {"learning_rate": 1.0, "warmup": 0, **training}
     return [learning_rate(step, settings) for step in range(done)]

@@ -30,7 +30,7 @@ from .decoder import DECODER_AVERAGE, DECODER_DEFAULTS, train_decoder
 from .diffusion import DIFFUSION_DEFAULTS, train_diffusion
 from .latents import SCALE_FACTOR, discard_stale_latents, encode_cases, measure_scale_factor
 from .optimisation import CHECKPOINT, require_same_config
-from .planned import check_control_settings, check_earlier_ends
+from .settings import check_settings
 from .stages import STAGES, stages_of
 
 TRAINING_SECTIONS = {
@@ -62,13 +62,10 @@ class TrainingPlan:
             section(config, stage, ("network", "training"))
         if "decoder" in config:
             section(config, "decoder", ("training",))
-        # Before the first stage: a mistake in the last one's settings must not show after hours of training.
         for stage, (required, defaults) in TRAINING_SECTIONS.items():
             if stage in config:
                 settings = section(config[stage], "training", required, defaults, within=stage)
-                check_earlier_ends(settings)
-                if stage == "control":
-                    check_control_settings(settings, self.conditions)
+                check_settings(stage, settings, self.conditions)
         channels = len(condition_channels(self.conditions, self.attributes))
         self.control_config = {**config["control"]["network"], "condition_channels": channels}
         self.denoiser_config = config["diffusion"]["network"]
@@ -207,7 +204,7 @@ class TrainingPlan:
         )
 
     def _stage_config(self, stage: str, exporting: bool = False) -> dict:
-        """All that the weights of a stage depend on: its checkpoint keeps it, and a run with another is refused."""
+        """All that the weights of a stage depend on: its checkpoint keeps it, for `require_same_config`."""
         config = self.config
         if stage == "autoencoder":
             inputs = {
@@ -236,7 +233,7 @@ class TrainingPlan:
         """Fill `network` from the end of a stage.
 
         Raises `InputError` when the stage has not begun, has not reached its last step, or was trained with another
-        configuration or on other results of the stages before it.
+        configuration (see `require_same_config`) or on other results of the stages before it.
         """
         place, steps = self.folder / stage / CHECKPOINT, self.config[stage]["training"]["steps"]
         state = read_state(place)

@@ -21,7 +21,7 @@ from medlord.volumes import Grid, Volume
 
 
 def test_what_is_weighted_is_decoded_better_and_the_encoder_stays(trained, tmp_path):
-    trained.config["decoder"]["training"].update(steps=80)
+    trained.config["decoder"]["training"].update(steps=80, earlier_ends=[12])
     trained.run("decoder")
     trained.export(tmp_path / "bundle", "card", "licence")
     before, after = trained.trained_autoencoder(), load_bundle(tmp_path / "bundle", "cpu").autoencoder

@@ -15,7 +15,6 @@ from medlord.training.control import loss_weights
 from medlord.training.diffusion import noisy_batch
 from medlord.training.losses import l1_loss, smooth_l1_loss
 from medlord.training.optimisation import Descent, generator_for, learning_rate, optimizers_of
-from medlord.training.pipeline import TrainingPlan
 from medlord.training.planned import setting_at
 
 SETTINGS = {
@@ -142,45 +141,6 @@ def test_noisy_shares_move_draws_to_noisy_time_steps_and_leave_the_others_as_the
     assert noisy.min() == 90 and noisy.max() == 299
     moved = some != alike
     assert torch.equal(some[moved], noisy[moved]) and 0.4 < float(moved.float().mean()) < 0.55
-
-
-@pytest.mark.parametrize(
-    "name, wrong",
-    [
-        ("noisy_shares", 0.5),
-        ("noisy_shares", [6, 0.6]),
-        ("noisy_shares", [["6", 0.6]]),
-        ("noisy_shares", [[6, "0.6"]]),
-        ("noisy_shares", [[6, 0.6], [6, 0.7]]),
-        ("noisy_shares", [[0, 1.5]]),
-        ("noisy_shares", [[0, -0.1]]),
-        ("noisy_shares", [[5, 0.5], [0, 0.1]]),
-        ("later_drops", {6: {"drop_each": 0.1}}),
-        ("later_drops", [[0, 0.1]]),
-        ("later_drops", [[0, {"drop_everything": 0.1}]]),
-        ("later_drops", [[0, {"drop_each": 1.1}]]),
-        ("later_drops", [[5, {"drop_each": 0.1}], [0, {}]]),
-        ("condition_weights", [[0, {"liver": 2}]]),
-        ("condition_weights", [[0, {"lung": 0.5}]]),
-        ("condition_weights", [[5, {"lung": 2}], [0, {}]]),
-        ("drop_all", 1.5),
-        ("drop_each", "0.1"),
-        ("sparse_share", None),
-        ("earlier_ends", 6),
-        ("earlier_ends", [8, 6]),
-    ],
-)
-def test_wrong_settings_are_refused_before_the_first_stage(tmp_path, config, name, wrong):
-    config["control"]["training"][name] = wrong
-    with pytest.raises(InputError, match=f"{name} is"):
-        TrainingPlan(config, tmp_path)
-
-
-@pytest.mark.parametrize("stage", ["autoencoder", "decoder", "diffusion", "control"])
-def test_unknown_settings_of_any_stage_are_refused_before_the_first_stage(tmp_path, config, stage):
-    config[stage]["training"]["learning_rat"] = 0.1
-    with pytest.raises(InputError, match=rf"Section '{stage}.training' .*learning_rat'"):
-        TrainingPlan(config, tmp_path)
 
 
 @pytest.mark.parametrize("name, value", [("noisy_shares", 1.0), ("later_drops", {"drop_all": 1.0})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -57,7 +58,7 @@ def test_unfinished_stages_are_refused_by_what_follows(trained, tmp_path, unfini
 
 def test_latents_and_networks_of_an_earlier_autoencoder_are_not_used(trained, tmp_path):
     before = load_file(trained.folder / "latents" / "case_000.safetensors")["latent"]
-    trained.config["autoencoder"]["training"]["steps"] = 150
+    trained.config["autoencoder"]["training"].update(steps=150, earlier_ends=[120])
     trained.run("autoencoder")
     with pytest.raises(InputError, match="autoencoder_sha256.*run the stage 'encode' again"):
         trained.run("diffusion")
@@ -77,7 +78,7 @@ def test_latents_and_networks_of_an_earlier_autoencoder_are_not_used(trained, tm
 
 
 def test_control_of_an_earlier_denoiser_is_not_used(trained):
-    trained.config["diffusion"]["training"]["steps"] = 14
+    trained.config["diffusion"]["training"].update(steps=14, earlier_ends=[12])
     trained.run("diffusion")
     with pytest.raises(InputError, match="denoiser_sha256"):
         trained.run("control")
@@ -109,28 +110,66 @@ def test_resume_with_another_configuration_is_refused(trained, change, message):
 
 
 def test_resume_with_more_steps_and_other_checkpoints_goes_on(trained):
-    trained.config["diffusion"]["training"].update(steps=14, checkpoint_every=5)
+    trained.config["diffusion"]["training"].update(steps=14, earlier_ends=[12], checkpoint_every=5)
     trained.run("diffusion")
     assert read_state(trained.folder / "diffusion" / "checkpoint")["step"] == 14
 
 
-def test_what_is_planned_for_later_steps_may_change_and_what_is_past_may_not(trained):
+@pytest.mark.parametrize("change", [{"steps": 14}, {"steps": 14, "earlier_ends": [11]}, {"steps": 11}])
+def test_steps_that_are_done_keep_their_learning_rates(trained, change):
+    """A configuration that gave them others would not repeat the training that it is exported with."""
+    trained.config["diffusion"]["training"].update(change)
+    with pytest.raises(
+        InputError, match="12 steps with other learning rates.*steps 12 before, 1. now.*prolong"
+    ):
+        trained.run("diffusion")
+    assert read_state(trained.folder / "diffusion" / "checkpoint")["step"] == 12
+
+
+def test_more_steps_at_a_constant_rate_need_no_earlier_end(trained):
+    settings = trained.config["diffusion"]["training"]
+    shutil.rmtree(trained.folder / "diffusion")
+    settings.update(warmup=2, cooldown=4)
+    with pytest.raises(CancelledError):
+        trained.run("diffusion", cancel=stop_after(8))
+    settings["steps"] = 14
+    trained.run("diffusion")
+    settings.update(steps=16, earlier_ends=[12])
+    with pytest.raises(InputError, match="14 steps with other learning rates"):
+        trained.run("diffusion")
+
+
+PLANNED = {"noisy_shares": [[10, 0.5]], "later_drops": [[0, {"drop_all": 0.5}], [12, {"drop_all": 0.0}]]}
+
+
+def test_what_is_planned_for_later_steps_may_change_and_what_is_past_may_not(trained, tmp_path):
     """Prolonged with other settings for the new steps, a training keeps its first ones (docs/adr/0011)."""
+    shutil.rmtree(trained.folder / "control")
     settings = trained.config["control"]["training"]
-    past = {"noisy_shares": [[12, 0.5]], "later_drops": [[0, {}], [12, {"drop_all": 1.0}]], "steps": 14}
-    settings.update(past)
-    with pytest.raises(InputError, match=r"later_drops: nothing before, \[\[0, {}\]\] now"):
+    settings.update(copy.deepcopy(PLANNED), warmup=2, cooldown=2)
+    with pytest.raises(CancelledError):
+        trained.run("control", cancel=stop_after(10))
+    settings["noisy_shares"] = [[9, 0.5]]
+    with pytest.raises(
+        InputError, match=r"in its 10 steps .*noisy_shares: nothing before, \[\[9, 0.5\]\] now"
+    ):
         trained.run("control")
-    settings["later_drops"] = [[12, {"drop_all": 1.0}]]
-    settings["earlier_ends"] = [11]
-    with pytest.raises(InputError, match="earlier_ends: nothing before"):
+    settings["noisy_shares"] = [[11, 0.7]]
+    settings["later_drops"][0][1]["drop_all"] = 0.4
+    with pytest.raises(InputError, match="later_drops: .*0.5.* before, .*0.4.* now"):
         trained.run("control")
-    settings["earlier_ends"] = [12]
+    settings["later_drops"] = [[0, {"drop_all": 0.5}], [10, {"drop_each": 0.0}]]
     trained.run("control")
-    assert read_state(trained.folder / "control" / "checkpoint")["step"] == 14
-    settings["noisy_shares"] = [[13, 0.5]]
-    with pytest.raises(InputError, match="noisy_shares: "):
-        trained.run("control")
+    settings.update(steps=14, earlier_ends=[12], condition_weights=[[12, {"lung": 9}]])
+    trained.run("control")
+    trained.export(tmp_path / "bundle", "card", "licence")
+    settings["condition_weights"] = [[13, {"lung": 9}]]
+    for following in (
+        lambda: trained.run("control"),
+        lambda: trained.export(tmp_path / "b", "card", "licence"),
+    ):
+        with pytest.raises(InputError, match="condition_weights: "):
+            following()
 
 
 def test_a_folder_without_fingerprints_can_be_exported_and_nothing_else(trained, tmp_path):
