@@ -17,6 +17,7 @@ from ..progress import Cancel, Progress, ProgressEvent, raise_if_cancelled
 from .averaging import WeightAverage
 from .checkpoint import load_checkpoint, read_state, save_checkpoint
 from .config import first_difference
+from .narrow_maps import refuse_narrow_maps
 from .planned import planned_before
 
 CHECKPOINT = "checkpoint"
@@ -64,6 +65,8 @@ class Descent:
 
     def __init__(self, network: torch.nn.Module, settings: dict):
         self.network, self._settings = network, settings
+        if settings.get("precision") == "bfloat16":
+            refuse_narrow_maps(network)
         self.optimizers, self._matrices = optimizers_of(network, settings)
         decay = settings.get("average_decay")
         self.average = WeightAverage(network, decay) if decay else None
