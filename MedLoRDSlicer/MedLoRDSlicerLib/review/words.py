@@ -76,7 +76,7 @@ def _on_a_new_name(session: ReviewSession) -> str:
     if not session.others_begun:
         return ""
     return _(
-        'You are new in this study as "{reader}"; {count} under other names have begun. If you have read here before, '
+        'Nothing is answered yet by "{reader}"; {count} under other names have begun. If you have read here before, '
         "leave now and give your name as you wrote it then."
     ).format(reader=session.sitting.store.reader, count=session.others_begun)
 

@@ -248,7 +248,7 @@ def _answer(arguments: argparse.Namespace, console: Console) -> None:
     study = load_study(arguments.study)
     with ReaderAnswers(study, arguments.reader, arguments.answers) as store:
         if others := others_begun(store, arguments.answers):
-            console.note(f"{store.reader} is new in this study; {others} under other names have begun.")
+            console.note(f"Nothing is answered yet by {store.reader}; {others} under other names have begun.")
         if arguments.batch:
             for number, line in enumerate(sys.stdin, 1):
                 if line.strip():

@@ -83,13 +83,15 @@ def readers_of(study: Study, answers: str | Path | None = None) -> list[str]:
 
 
 def others_begun(store: ReaderAnswers, answers: str | Path | None = None) -> int:
-    """How many others have begun, where the reader of `store` is new in a study that names no readers; otherwise 0.
+    """How many others have begun, where nothing of the reader of `store` counts yet and any name is taken; otherwise 0.
 
-    There a mistyped name begins the study anew, so the reader is told, but not who the others are.
+    A mistyped name begins such a study anew, so the reader is told, but not who the others are. Nothing of theirs is
+    opened: a damaged file of another reader must not keep this one from reading.
     """
-    if store.study.readers or not store.is_new:
+    if store.study.readers or store.confirmed():
         return 0
-    return sum(name != store.reader for name in readers_of(store.study, answers))
+    files = answers_of(store.study, answers).glob(f"*{SUFFIX}")
+    return sum(not path.name.startswith(".") and path.name != store.path.name for path in files)
 
 
 @dataclass(frozen=True)

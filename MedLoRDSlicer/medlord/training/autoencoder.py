@@ -171,6 +171,7 @@ def train_autoencoder(
         networks=networks,
         optimizers=optimizers,
         config=config,
+        defaults=AUTOENCODER_DEFAULTS,
         checkpoint_every=settings["checkpoint_every"],
         phase="autoencoder",
         progress=progress,

@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..progress import Cancel, PhaseClock, Progress, raise_if_cancelled
 from ..volume_files import load_volume, write_atomically
 from ..volumes import AIR_HU, Grid, Volume, require_ct, resample_volume
+from .data_settings import files_of
 
 
 @dataclass
@@ -137,15 +138,23 @@ def prepare_files(
     """Make cases from files: each entry {"ct": FILE, "conditions": {name: FILE}, "attributes": {...}}.
 
     CT and masks are resampled to the model's spacing on a grid centred on the CT (or what `place` answers);
-    conditions that an entry lacks become empty masks. Raises `InputError` for unknown names and files that are no CT.
+    conditions that an entry lacks become empty masks. Raises `InputError` for unknown names, files that are no CT and,
+    before the first case is made, files that do not exist.
     """
+    missing = [path for entry in cases for path in files_of(entry) if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} files of the cases do not exist, the first is {missing[0]}; correct the paths, which are "
+            "relative to where this command was started."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     clock = PhaseClock("prepare", len(cases), progress)
     for number, entry in enumerate(cases, start=1):
         raise_if_cancelled(cancel, f"preparation of case {number} of {len(cases)}")
         path = folder / f"case_{number:06d}.npz"
         if not path.exists():
-            unknown = set(entry.get("conditions", {})) - set(conditions)
+            given = entry.get("conditions") or {}
+            unknown = set(given) - set(conditions)
             if unknown:
                 raise InputError(
                     f"Case {number} has unknown conditions {sorted(unknown)}; known are {list(conditions)}."
@@ -154,10 +163,10 @@ def prepare_files(
             require_ct(volume, f"The CT of case {number}")
             target = place(volume) if place else _moved(grid, volume.grid.center_ras_mm)
             masks = {name: np.zeros(grid.shape, dtype=bool) for name in conditions}
-            if entry.get("conditions"):
-                masks.update(Conditions.load(entry["conditions"]).resampled(target).masks)
+            if given:
+                masks.update(Conditions.load(given).resampled(target).masks)
             image = resample_volume(volume, target)
-            save_case(path, image, Conditions(target, masks), dict(entry.get("attributes", {})))
+            save_case(path, image, Conditions(target, masks), dict(entry.get("attributes") or {}))
         clock.report(number)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import yaml
+
 from ..bundles.bundle import verify_bundle
 from ..devices import choose_device
 from ..errors import EngineError, InputError
 from ..progress import Cancel, Progress
 from ..resources import BUNDLED_MODEL, resource_folder
 from .config import load_config
+from .data_settings import without_file_names
 from .pipeline import TrainingPlan
 from .stages import stages_of
 
@@ -38,7 +41,9 @@ def train(
 def export_model(config: str | Path, folder: str | Path, target: str | Path) -> Path:
     """Write the networks trained in `folder` as a bundle to `target`, with the model card beside the configuration.
 
-    The card is the file named as the configuration with the ending `.md`; the licence is the repository's.
+    The card is the file named as the configuration with the ending `.md`. The bundle's `LICENSE` is the text of
+    Apache-2.0 where that is the configuration's `licence`, and otherwise says what the configuration states. The names
+    of the files in `data` stay behind: they can tell patients.
     """
     config, target = Path(config), Path(target)
     card = config.with_suffix(".md")
@@ -46,12 +51,22 @@ def export_model(config: str | Path, folder: str | Path, target: str | Path) -> 
         raise InputError(
             f"There is no model card {card.name} beside {config.name}; write one, the bundle needs it."
         )
-    licence = _licence_text()
-    plan = TrainingPlan(load_config(config), Path(folder))
-    plan.export(target, card.read_text(encoding="utf-8"), licence)
-    shutil.copyfile(config, target / "configs" / "train.yaml")
+    content = load_config(config)
+    plan = TrainingPlan(content, Path(folder))
+    plan.export(target, card.read_text(encoding="utf-8"), _licence_text(content["licence"]))
+    _write_config(config, content, target / "configs" / "train.yaml")
     verify_bundle(target)
     return target
+
+
+def _write_config(source: Path, content: dict, target: Path) -> None:
+    """The configuration as it is, comments too; with `data.files`, what is in it but the files."""
+    data = without_file_names(content["data"])
+    if data == content["data"]:
+        shutil.copyfile(source, target)
+        return
+    text = yaml.safe_dump({**content, "data": data}, sort_keys=False, allow_unicode=True)
+    target.write_text(f"# The files of the cases are not named here.\n{text}", encoding="utf-8")
 
 
 def train_bundled(
@@ -71,8 +86,10 @@ def train_bundled(
     return export_model(config, folder, target)
 
 
-def _licence_text() -> str:
-    """The text of the Apache licence: of the source tree, or where that is installed, of the bundled model."""
+def _licence_text(licence: str) -> str:
+    """What is stated; of Apache-2.0 the text, from the source tree or, where that is installed, the bundled model."""
+    if licence != "Apache-2.0":
+        return f"Licence of these weights, as stated where they were trained: {licence}\n"
     places = (
         resource_folder().parent / "LICENSE.txt",
         resource_folder() / "Models" / BUNDLED_MODEL / "LICENSE",

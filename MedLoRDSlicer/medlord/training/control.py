@@ -185,6 +185,7 @@ def train_control(
         networks=training.networks(),
         optimizers=training.descent.optimizers,
         config=config,
+        defaults=CONTROL_DEFAULTS,
         checkpoint_every=settings["checkpoint_every"],
         phase="control",
         progress=progress,

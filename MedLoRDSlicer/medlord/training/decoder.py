@@ -170,6 +170,7 @@ def train_decoder(
         networks={"decoder": descent.network, DECODER_AVERAGE: descent.average.network},
         optimizers=descent.optimizers,
         config=config,
+        defaults=DECODER_DEFAULTS,
         checkpoint_every=settings["checkpoint_every"],
         phase="decoder",
         progress=progress,

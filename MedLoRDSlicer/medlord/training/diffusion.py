@@ -96,6 +96,7 @@ def train_diffusion(
         networks={"denoiser": descent.network, "average": descent.average.network},
         optimizers=descent.optimizers,
         config=config,
+        defaults=DIFFUSION_DEFAULTS,
         checkpoint_every=settings["checkpoint_every"],
         phase="diffusion",
         progress=progress,

@@ -15,7 +15,7 @@ def refuse_narrow_maps(network: torch.nn.Module) -> None:
     NaN at times. Three voxels, one, the other axes, stride 2 and float32 are right; so is inference.
     """
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv3d) and max(module.kernel_size) > 1 and set(module.stride) == {1}:
+        if isinstance(module, torch.nn.Conv3d) and max(module.kernel_size) > 1 and module.stride[0] == 1:
             module.register_forward_pre_hook(_refuse)
 
 

@@ -131,6 +131,7 @@ def run_steps(
     networks: Mapping[str, torch.nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
     config: dict,
+    defaults: Mapping[str, object],
     checkpoint_every: int,
     phase: str,
     progress: Progress | None = None,
@@ -140,12 +141,12 @@ def run_steps(
 
     Losses go to `log.jsonl` every 20 steps, the progress bar shows their running mean. A cancelled run keeps its
     checkpoint. Raises `EngineError` when a loss is not finite and `InputError` when the checkpoint was trained with
-    another `config` (JSON-able; see `require_same_config`).
+    another `config` (JSON-able; see `require_same_config`). `defaults` are those of the stage's section `training`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place, start = folder / CHECKPOINT, 0
     if state := read_state(place):
-        require_same_config(phase, state["config"], config, int(state["step"]))
+        require_same_config(phase, state["config"], config, int(state["step"]), defaults)
         load_checkpoint(place, networks, optimizers)
         start = int(state["step"])
 
@@ -179,38 +180,50 @@ def run_steps(
                 save(step + 1)
 
 
-def require_same_config(stage: str, before: dict, now: dict, done: int) -> None:
+def require_same_config(
+    stage: str, before: dict, now: dict, done: int, defaults: Mapping[str, object]
+) -> None:
     """Raise `InputError` naming the first difference, unless the `done` steps of a checkpoint are those of `now`.
 
-    `before` is the configuration in the checkpoint. What is planned for steps to come may differ; so may `steps` and
-    `earlier_ends` as long as the steps that are done had the same learning rates, and how often is saved.
+    `before` is the configuration in the checkpoint, `defaults` fill what its section `training` and that of `now` leave
+    out. What is planned for steps to come may differ; so may `steps` and `earlier_ends` as long as the steps that are
+    done had the same learning rates, and how often is saved.
     """
-    first, second = (
-        {**config, "training": planned_before(config["training"], done)} for config in (before, now)
-    )
+    trained, asked = ({**defaults, **config["training"]} for config in (before, now))
+    first = {**before, "training": planned_before(trained, done)}
+    second = {**now, "training": planned_before(asked, done)}
     difference = first_difference(first, second, (*COMPARED_BY_RATES, "checkpoint_every"))
+    difference = difference or _other_order(before, now)
+    remedy = f"delete the stage's folder '{stage}' to train it again, or choose a new working folder"
+    if difference and "_sha256: " in difference:
+        raise InputError(
+            f"The checkpoint of the stage '{stage}' belongs to other results of the stages before it ({difference}); "
+            f"{remedy}."
+        )
     if difference:
         raise InputError(
             f"The checkpoint of the stage '{stage}' was trained with another configuration in its {done} steps "
-            f"({difference}); restore that setting for them, delete the stage's folder '{stage}' to train it again, or "
-            "choose a new working folder."
+            f"({difference}); restore that setting for them, {remedy}."
         )
-    if _rates(before["training"], done) != _rates(now["training"], done):
-        told = ", ".join(
-            f"{name} {_shown(before, name)} before, {_shown(now, name)} now" for name in COMPARED_BY_RATES
+    told = ", ".join(f"{name} {trained[name]} before, {asked[name]} now" for name in COMPARED_BY_RATES)
+    if done > asked["steps"]:
+        raise InputError(
+            f"The checkpoint of the stage '{stage}' has done {done} steps, more than the configuration asks for "
+            f"({told}); restore both settings, {remedy}."
         )
+    if _rates(trained, done) != _rates(asked, done):
         raise InputError(
             f"The checkpoint of the stage '{stage}' has done {done} steps with other learning rates than the "
             f"configuration gives them ({told}). To prolong a training that has reached its end, write that end into "
-            f"earlier_ends of '{stage}.training'; otherwise restore both settings, or delete the folder '{stage}'."
+            f"earlier_ends of '{stage}.training'; otherwise restore both settings, {remedy}."
         )
 
 
-def _shown(config: dict, name: str) -> object:
-    return config["training"].get(name, "none")
+def _other_order(before: dict, now: dict) -> str | None:
+    """The channels of a control network follow the order of the attributes, of which a mapping's equality is silent."""
+    orders = [list(config.get("attributes", ())) for config in (before, now)]
+    return None if orders[0] == orders[1] else f"attributes: in the order {orders[0]} before, {orders[1]} now"
 
 
 def _rates(training: dict, done: int) -> list[float]:
-    """Learning rates of the first `done` steps; relative ones where the stage's default rate and warm-up hold."""
-    settings = {"learning_rate": 1.0, "warmup": 0, **training}
-    return [learning_rate(step, settings) for step in range(done)]
+    return [learning_rate(step, training) for step in range(done)]

@@ -26,6 +26,7 @@ from .cases import list_cases, prepare_files, prepare_phantoms
 from .checkpoint import load_networks, read_state, weights_sha256
 from .config import first_difference, read_origin, section, write_origin
 from .control import CONTROL_DEFAULTS, DENOISER_AVERAGE, train_control
+from .data_settings import check_data, check_grid, check_names, without_file_names
 from .decoder import DECODER_AVERAGE, DECODER_DEFAULTS, train_decoder
 from .diffusion import DIFFUSION_DEFAULTS, train_diffusion
 from .latents import SCALE_FACTOR, discard_stale_latents, encode_cases, measure_scale_factor
@@ -48,6 +49,7 @@ class TrainingPlan:
     def __init__(self, config: dict, folder: Path, device: str = "cpu"):
         self.config, self.folder, self.device = config, Path(folder), device
         grid = section(config, "grid", ("shape", "spacing_mm", "orientation"))
+        check_grid(grid)
         self.grid = Grid.centered(
             tuple(grid["shape"]), tuple(grid["spacing_mm"]), orientation=grid["orientation"]
         )
@@ -57,6 +59,8 @@ class TrainingPlan:
                 f"prediction_type is '{config['prediction_type']}'; networks are trained here to predict v only, "
                 "write v_prediction."
             )
+        check_names(config.get("conditions"), config.get("attributes"))
+        check_data(config)
         self.conditions, self.attributes = list(config["conditions"]), dict(config["attributes"])
         for stage in ("autoencoder", "diffusion", "control"):
             section(config, stage, ("network", "training"))
@@ -85,9 +89,8 @@ class TrainingPlan:
         if "files" in data:
             prepare_files(target, data["files"], self.grid, self.conditions, **callbacks)
             return
-        data = section(self.config, "data", ("first_seed", "cases"), {"truncated_share": 0.0})
         seeds = range(data["first_seed"], data["first_seed"] + data["cases"])
-        share = data["truncated_share"]
+        share = data.get("truncated_share", 0.0)
         prepare_phantoms(target, seeds, self.grid, self.conditions, truncated_share=share, **callbacks)
 
     def _autoencoder(self, **callbacks) -> None:
@@ -248,7 +251,7 @@ class TrainingPlan:
         if exporting:
             # Checkpoints written before window, cases and fingerprints were noted can still be exported, no more.
             config = {key: value for key, value in config.items() if key in state["config"]}
-        require_same_config(stage, state["config"], config, int(state["step"]))
+        require_same_config(stage, state["config"], config, int(state["step"]), TRAINING_SECTIONS[stage][1])
         load_networks(place, {name: network})
         return network.eval().requires_grad_(False)
 
@@ -278,7 +281,7 @@ class TrainingPlan:
             "attributes": self.attributes,
             "window_hu": self.window_hu,
             "training": {
-                "data": config["data"],
+                "data": without_file_names(config["data"]),
                 **{stage: config[stage]["training"] for stage in stages_of(config) if stage in config},
             },
         }

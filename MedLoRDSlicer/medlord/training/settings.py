@@ -14,12 +14,18 @@ from .losses import DIFFUSION_LOSSES
 from .planned import DROP_RATES
 
 OPTIMIZERS = ("adamw", "muon")
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16")
+LARGEST_WEIGHT = 10_000.0
+"""A weight in the loss may be this large: they are kept in float16."""
+
+LARGEST_COUNT = 2**62
 
 
 def is_number(value: Any) -> bool:
     """True for finite numbers; YAML's yes and no are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= LARGEST_COUNT
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def is_count(value: Any) -> bool:
@@ -52,7 +58,7 @@ _COUNT = is_count, "a whole number from 0 on"
 _POSITIVE_COUNT = _is_positive_count, "a whole number from 1 on"
 _SHARE = is_share, "a number from 0 to 1"
 _WEIGHT = _is_weight, "a number from 0 on"
-_POSITIVE = _is_positive, "a number above 0 (1.0e-3 or 0.001: YAML takes 1e-3 for text)"
+_POSITIVE = _is_positive, "a number above 0"
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "steps": _POSITIVE_COUNT,
     "batch": _POSITIVE_COUNT,
@@ -68,7 +74,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "learning_rate": _POSITIVE,
     "weight_decay": _WEIGHT,
-    "gradient_clip": _POSITIVE,
+    "gradient_clip": (
+        lambda value: _is_positive(value) or value == math.inf,
+        "a number above 0, .inf for none",
+    ),
     "average_decay": (lambda value: _is_positive(value) and value < 1, "a number between 0 and 1"),
     "optimizer": _is_one_of(OPTIMIZERS),
     "loss": _is_one_of(tuple(DIFFUSION_LOSSES)),
@@ -95,7 +104,7 @@ def check_settings(stage: str, settings: dict, conditions: list[str]) -> None:
     for name, value in settings.items():
         is_right, form = _RULES.get(name, (None, ""))
         if is_right and not is_right(value):
-            raise InputError(f"{where}.{name} is {value!r}; it takes {form}.")
+            raise InputError(f"{where}.{name} is {value!r}; it takes {form}{_hint(value)}.")
     _check_earlier_ends(where, settings)
     if settings.get("adversarial_weight") and not settings["discriminator"]:
         raise InputError(
@@ -108,6 +117,15 @@ def check_settings(stage: str, settings: dict, conditions: list[str]) -> None:
         )
     if stage == "control":
         _check_planned(where, settings, conditions)
+
+
+def _hint(value: Any) -> str:
+    """Why a number can have been read as text."""
+    try:
+        float(value) if isinstance(value, str) else int("no")
+    except ValueError:
+        return ""
+    return " (write 1.0e-3 or 0.001: YAML takes 1e-3 for text)"
 
 
 def _check_earlier_ends(where: str, settings: dict) -> None:
@@ -126,13 +144,14 @@ def _check_earlier_ends(where: str, settings: dict) -> None:
 
 def _are_weights(weights: Any, conditions: list[str]) -> bool:
     return isinstance(weights, dict) and all(
-        name in conditions and is_number(weight) and weight >= 1 for name, weight in weights.items()
+        name in conditions and is_number(weight) and 1 <= weight <= LARGEST_WEIGHT
+        for name, weight in weights.items()
     )
 
 
 def _weights_form(conditions: list[str]) -> str:
     names = ", ".join(map(str, conditions))
-    return f"{{condition: weight}} with conditions of the model ({names}) and weights of at least 1"
+    return f"{{condition: weight}} with conditions of the model ({names}) and weights from 1 to {LARGEST_WEIGHT:.0f}"
 
 
 def _check_planned(where: str, settings: dict, conditions: list[str]) -> None:

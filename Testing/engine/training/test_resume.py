@@ -73,7 +73,7 @@ def test_latents_and_networks_of_an_earlier_autoencoder_are_not_used(trained, tm
     assert (
         not torch.equal(before, after) and len(list((trained.folder / "latents").glob("*.safetensors"))) == 4
     )
-    with pytest.raises(InputError, match="stage 'diffusion' was trained with another.*autoencoder_sha256"):
+    with pytest.raises(InputError, match="stage 'diffusion' belongs to other results.*autoencoder_sha256"):
         trained.run("diffusion")
 
 
@@ -90,7 +90,7 @@ def test_control_of_an_earlier_denoiser_is_not_used(trained):
         (lambda config: config["autoencoder"]["training"].update(learning_rate=0.1), "0.005 before, 0.1 now"),
         (
             lambda config: config["autoencoder"]["training"].update(seed=3),
-            "training.seed: nothing before, 3 now",
+            "training.seed: 0 before, 3 now",
         ),
         (
             lambda config: config["autoencoder"]["network"].update(num_res_layers=2),
@@ -115,15 +115,34 @@ def test_resume_with_more_steps_and_other_checkpoints_goes_on(trained):
     assert read_state(trained.folder / "diffusion" / "checkpoint")["step"] == 14
 
 
-@pytest.mark.parametrize("change", [{"steps": 14}, {"steps": 14, "earlier_ends": [11]}, {"steps": 11}])
-def test_steps_that_are_done_keep_their_learning_rates(trained, change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 14}, "other learning rates .*steps 12 before, 14 now.*write that end into earlier_ends"),
+        ({"steps": 14, "earlier_ends": [11]}, "other learning rates"),
+        ({"steps": 11}, "12 steps, more than the configuration asks for .*steps 12 before, 11 now"),
+    ],
+)
+def test_steps_that_are_done_keep_their_learning_rates(trained, tmp_path, change, message):
     """A configuration that gave them others would not repeat the training that it is exported with."""
-    trained.config["diffusion"]["training"].update(change)
-    with pytest.raises(
-        InputError, match="12 steps with other learning rates.*steps 12 before, 1. now.*prolong"
-    ):
-        trained.run("diffusion")
-    assert read_state(trained.folder / "diffusion" / "checkpoint")["step"] == 12
+    settings = trained.config["control"]["training"]
+    shutil.rmtree(trained.folder / "control")
+    settings["warmup"] = 2
+    trained.run("control")
+    settings.update(change)
+    with pytest.raises(InputError, match=message):
+        trained.run("control")
+    with pytest.raises(InputError, match="has done 12 "):
+        trained.export(tmp_path / "bundle", "card", "licence")
+    assert read_state(trained.folder / "control" / "checkpoint")["step"] == 12
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_steps_of_the_warm_up_are_the_same_for_every_end(trained):
+    """The stage's own warm-up of 100 steps: none of the 12 that are done depends on how many there are to be."""
+    trained.config["diffusion"]["training"]["steps"] = 14
+    trained.run("diffusion")
+    assert read_state(trained.folder / "diffusion" / "checkpoint")["step"] == 14
 
 
 def test_more_steps_at_a_constant_rate_need_no_earlier_end(trained):
@@ -137,6 +156,21 @@ def test_more_steps_at_a_constant_rate_need_no_earlier_end(trained):
     settings.update(steps=16, earlier_ends=[12])
     with pytest.raises(InputError, match="14 steps with other learning rates"):
         trained.run("diffusion")
+
+
+def test_attributes_in_another_order_are_other_channels(trained, tmp_path):
+    trained.config["attributes"] = {"contrast_phase": ["native", "arterial"], "kernel": ["soft", "sharp"]}
+    shutil.rmtree(trained.folder / "control")
+    plan = TrainingPlan(trained.config, trained.folder)
+    plan.run("control")
+    plan.config["attributes"] = dict(reversed(trained.config["attributes"].items()))
+    swapped = TrainingPlan(plan.config, trained.folder)
+    for following in (
+        lambda: swapped.run("control"),
+        lambda: swapped.export(tmp_path / "bundle", "card", "licence"),
+    ):
+        with pytest.raises(InputError, match="attributes: in the order .*contrast_phase.* before"):
+            following()
 
 
 PLANNED = {"noisy_shares": [[10, 0.5]], "later_drops": [[0, {"drop_all": 0.5}], [12, {"drop_all": 0.0}]]}
