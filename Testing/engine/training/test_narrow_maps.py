@@ -58,11 +58,11 @@ def gradients_beside_litter(convolution, voxels):
 
 
 def test_gradients_of_what_the_guard_lets_through_do_not_depend_on_memory():
-    """Three voxels, and two with stride 2; where two with stride 1 are right as well, this shows nothing."""
+    """Three voxels, and two with stride 2; where two with stride 1 come out alike too, this has shown nothing."""
     channels = {"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1}
     for convolution, voxels in ((guarded(), 3), (guarded(stride=2), 2)):
         first, *others = gradients_beside_litter(convolution, voxels)
         assert all(torch.equal(gradient, first) for gradient in others)
     first, *others = gradients_beside_litter(torch.nn.Conv3d(**channels), 2)
     if all(torch.equal(gradient, first) for gradient in others):
-        pytest.skip("torch computes two voxels right on this computer")
+        pytest.skip("the gradients of two voxels came out alike here too: what lay in memory was harmless")
