@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -48,6 +49,19 @@ def section(
             f"{unknown or 'none'}; known are {sorted(set(required) | set(optional))}."
         )
     return {**optional, **content}
+
+
+def check_keys(config: Mapping[str, object], required: Iterable[str], optional: Iterable[str] = ()) -> None:
+    """Raise `InputError` that names missing and unknown keys of a whole configuration, with what may be meant."""
+    required, known = tuple(required), {*required, *optional}
+    told = []
+    for key in config:
+        if key not in known:
+            meant = get_close_matches(str(key), known, 1)
+            told.append(f"does not know '{key}'" + (f" (meant is {meant[0]}?)" if meant else ""))
+    told += [f"lacks '{key}'" for key in required if key not in config]
+    if told:
+        raise InputError(f"The configuration {', '.join(told)}; it takes {', '.join(sorted(known))}.")
 
 
 def first_difference(before: object, now: object, ignored: Iterable[str] = (), where: str = "") -> str | None:

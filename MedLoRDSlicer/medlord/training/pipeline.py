@@ -24,7 +24,7 @@ from ..volumes import Grid
 from .autoencoder import AUTOENCODER_DEFAULTS, train_autoencoder
 from .cases import list_cases, prepare_files, prepare_phantoms
 from .checkpoint import load_networks, read_state, weights_sha256
-from .config import first_difference, read_origin, section, write_origin
+from .config import check_keys, first_difference, read_origin, section, write_origin
 from .control import CONTROL_DEFAULTS, DENOISER_AVERAGE, train_control
 from .data_settings import check_data, check_grid, check_names, without_file_names
 from .decoder import DECODER_AVERAGE, DECODER_DEFAULTS, train_decoder
@@ -33,6 +33,12 @@ from .latents import SCALE_FACTOR, discard_stale_latents, encode_cases, measure_
 from .optimisation import CHECKPOINT, require_same_config
 from .settings import check_settings
 from .stages import STAGES, stages_of
+
+KEYS = (
+    *("id", "version", "title", "licence", "grid", "window_hu", "conditions", "attributes", "schedule"),
+    *("prediction_type", "data", "autoencoder", "diffusion", "control"),
+)
+"""What a configuration must hold; `decoder` may be added."""
 
 TRAINING_SECTIONS = {
     "autoencoder": (("steps", "batch", "crop"), AUTOENCODER_DEFAULTS),
@@ -48,6 +54,7 @@ class TrainingPlan:
 
     def __init__(self, config: dict, folder: Path, device: str = "cpu"):
         self.config, self.folder, self.device = config, Path(folder), device
+        check_keys(config, KEYS, ("decoder",))
         grid = section(config, "grid", ("shape", "spacing_mm", "orientation"))
         check_grid(grid)
         self.grid = Grid.centered(

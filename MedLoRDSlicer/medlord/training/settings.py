@@ -138,7 +138,7 @@ def _check_earlier_ends(where: str, settings: dict) -> None:
     ):
         raise InputError(
             f"{where}.earlier_ends is {ends!r}; it takes the steps at which this training had ended before it was "
-            f"prolonged, ascending, each once and none above steps ({steps}): [4500, 5300]."
+            f"prolonged, ascending, each once and none above steps ({steps}); [] where it was not."
         )
 
 

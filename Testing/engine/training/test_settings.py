@@ -134,6 +134,8 @@ ENTRY = {"ct": "ct.nii.gz", "conditions": {"lung": "lung.nii.gz"}, "attributes":
         ("grid", {"shape": 16, "spacing_mm": [1, 1, 1], "orientation": "RAS"}, "grid.shape is 16"),
         ("grid", {"shape": [8, 8, 8], "spacing_mm": [1, 0, 1], "orientation": "RAS"}, "grid.spacing_mm is "),
         ("data", None, "no section 'data'"),
+        ("window_huu", [0, 1], "does not know 'window_huu' .meant is window_hu"),
+        ("later", 1, "does not know 'later'"),
         ("data", {"first_seed": "a", "cases": 2}, "data is "),
         ("data", {"first_seed": 0, "cases": 0}, "data is "),
         ("data", {"files": None}, "data.files is None"),
@@ -154,6 +156,13 @@ ENTRY = {"ct": "ct.nii.gz", "conditions": {"lung": "lung.nii.gz"}, "attributes":
 def test_wrong_data_and_names(tmp_path, config, name, wrong, message):
     config[name] = wrong
     with pytest.raises(InputError, match=message):
+        TrainingPlan(config, tmp_path)
+
+
+def test_every_key_that_is_missing_is_named(tmp_path, config):
+    config["window"] = config.pop("window_hu")
+    del config["id"], config["control"]
+    with pytest.raises(InputError, match="'window' .meant is window_hu.*lacks 'id'.*'window_hu'.*'control'"):
         TrainingPlan(config, tmp_path)
 
 
